@@ -1,0 +1,3 @@
+"""cltutor: a teaching kit on generative continual learning. Start with notebooks/ or README.md."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,227 @@
+"""The command `cltutor`.
+
+Exit status: 0 all claims hold, 1 a claim failed, 2 wrong input (nothing written), 3 the
+environment is at fault.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cltutor import install
+from cltutor.errors import InstallError, NotebookError, UserError
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="A teaching kit on generative continual learning.",
+)
+UsageFault = typer.BadParameter.__base__.__base__  # click's, of typer's own copy or of the package
+STOPPED = 130  # the exit status after Ctrl-C
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+Name = Annotated[str, typer.Argument(help="a notebook (01 is enough) or a method")]
+Profile = Annotated[str, typer.Option(help="quick, laptop or paper")]
+Seed = Annotated[int, typer.Option(help="decides every draw and the order of the classes")]
+
+
+def main() -> None:
+    """Run the command; a fault that a person can mend ends in one line."""
+    try:
+        status = app(standalone_mode=False)
+    except UsageFault as error:
+        status = _complain(error.format_message(), 2)
+    except UserError as error:
+        status = _complain(str(error), 2)
+    except NotebookError as error:
+        status = _complain(str(error), 1)
+    except InstallError as error:
+        status = _complain(str(error), 3)
+    except (typer.Abort, KeyboardInterrupt):
+        status = STOPPED
+    if status == STOPPED:  # newer versions of typer catch the interrupt and return this
+        _complain("interrupted; the same command goes on from the last checkpoint.", status)
+    sys.exit(status)
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"cltutor: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+@app.command()
+def run(
+    name: Name,
+    profile: Profile = "quick",
+    seed: Seed = 0,
+    preset: Annotated[str | None, typer.Option(help="a named setting of the method")] = None,
+    changes: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, a setting")] = None,
+    out: Annotated[Path, typer.Option(help="where results go")] = Path("runs"),
+) -> int:
+    """Run a notebook or a method; write OUT/NAME.PROFILE.sSEED/."""
+    install.require_matching_torch()
+    from cltutor import runs
+
+    target, settings = runs.target(name), runs.pairs(changes or [])
+    if isinstance(target, Path):
+        if preset:
+            raise UserError("--preset is for methods: a notebook has parameters, see --set.")
+        values = runs.parameters(target, profile, seed, settings)
+        profile, seed = values["profile"], values["seed"]
+        work = lambda folder: runs.run_notebook(target, values, folder)  # noqa: E731
+    else:
+        if "seed" in settings:
+            raise UserError("the seed is not a --set: say --seed.")
+        runs.recipe.configure(target, profile, seed, preset, **settings)
+        work = lambda folder: runs.run_method(target, profile, seed, preset, settings)  # noqa: E731
+    label = f"{Path(target).stem}.{profile}.s{seed}"
+    with runs.new_folder(out, label) as folder:
+        result = work(folder)
+        ok = runs.holds(result)
+        head = {"schema": 1, "name": result["name"], "profile": profile, "seed": seed, "ok": ok}
+        runs.write_json(folder / "result.json", head | result)
+    _print_claims(result["claims"])
+    numbers = {key: value for key, value in result["values"].items() if isinstance(value, float)}
+    console.print("  ".join(f"{key} {value:.3f}" for key, value in numbers.items()))
+    shown = "executed.html" if isinstance(target, Path) else "result.json"
+    console.print(f"{result['seconds']:.0f} s. Results: {out / label / shown}", soft_wrap=True)
+    console.print("Next: `make lab` or `cltutor lab` opens the notebooks, 01 first.")
+    return 0 if ok else 1
+
+
+@app.command()
+def lab() -> int:
+    """Open the notebooks in JupyterLab."""
+    install.require_matching_torch()
+    from cltutor import notebook
+
+    folder = notebook.folder()
+    if folder.parent == Path(__file__).parent:  # installed: leave the package's copies alone
+        shutil.copytree(folder, "notebooks", dirs_exist_ok=True, copy_function=_copy_new)
+        folder = Path("notebooks")
+    return subprocess.call([sys.executable, "-m", "jupyterlab", str(folder)])
+
+
+def _copy_new(source: str, target: str) -> None:
+    if not os.path.exists(target):
+        shutil.copy2(source, target)
+
+
+@app.command()
+def verify(
+    name: Name,
+    profile: Profile = "quick",
+    seeds: Annotated[int, typer.Option(min=1, help="runs seeds 0, 1, ...")] = 5,
+    vary: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE,VALUE: other settings of a method")
+    ] = None,
+    record: Annotated[bool, typer.Option("--record", help="write data/recorded/")] = False,
+    time: Annotated[bool, typer.Option("--time", help="report seconds and memory")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = 2,
+) -> int:
+    """Run several seeds and hold the claims against them."""
+    install.require_matching_torch()
+    from cltutor import records, runs
+
+    target = runs.target(name)
+    if record:
+        records.require_writable()
+    if isinstance(target, Path):
+        if vary:
+            raise UserError("--vary is for methods: name one instead of a notebook.")
+        label = f"{target.stem}.{profile}"
+        found = runs.verify_notebook(target, profile, seeds)
+    else:
+        label = f"{target}.{runs.recipe.configure(target, profile)[0]}.{profile}"
+        found = runs.verify_method(target, profile, seeds, vary or [], workers)
+    words = ["cltutor verify", Path(target).stem, f"--profile {profile} --seeds {seeds}"]
+    words += [f"--vary {option}" for option in vary or []] + ["--record"]
+    found = {"command": " ".join(words), **found}
+    _print_record(label, found)
+    if time:
+        for one in found["runs"]:
+            console.print(
+                f"seed {one['seed']} {one['setting']}: {one['seconds']} s, {one['peak_mb']} MB"
+            )
+    faults = runs.faults(found)
+    for fault in faults:
+        console.print(f"Not borne out: {fault}", soft_wrap=True)
+    if record:
+        console.print(f"Recorded: {records.write(label, found)}", soft_wrap=True)
+    return 1 if faults else 0
+
+
+@app.command()
+def results() -> int:
+    """Show the recorded results beside the papers' numbers."""
+    from cltutor import records
+
+    for label, record in records.everything().items():
+        _print_record(label, record)
+    return 0
+
+
+@app.command("check-install")
+def check_install() -> int:
+    """Check versions, memory, disk, folders and data; say how to mend what is wrong."""
+    found = install.checks()
+    for check in found:
+        console.print(
+            f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.found}", soft_wrap=True
+        )
+        if not check.ok:
+            console.print(f"     {check.mend}", soft_wrap=True)
+    return 0 if all(check.ok for check in found) else 3
+
+
+@app.command()
+def notebooks(
+    name: Annotated[str | None, typer.Argument(help="one notebook; all without")] = None,
+) -> int:
+    """Execute the notebooks in quick and store them with their outputs (for contributors)."""
+    from cltutor import notebook, runs
+
+    for stem in notebook.names() if name is None else [runs.target(name).stem]:
+        notebook.store(notebook.find(stem), progress=sys.stderr.isatty())
+        console.print(f"stored {stem}")
+    return 0
+
+
+def _print_claims(claims: list[dict]) -> None:
+    if not claims:
+        return
+    table = Table("claim", "value", "paper", "holds", title="Claims")
+    for claim in claims:
+        paper = "" if claim["paper"] is None else f"{claim['paper']:.3f}"
+        value = f"{claim['value']:.3f}" + ("" if claim["live"] else " recorded")
+        table.add_row(claim["text"], value, paper, "yes" if claim["ok"] else "no")
+    console.print(table)
+
+
+def _print_record(label: str, record: dict) -> None:
+    from cltutor import records
+
+    stale = ", earlier settings" if records.is_stale(record) else ""
+    console.print(f"\n{label} ({record['date']}{stale}): {record['command']}", soft_wrap=True)
+    table = Table("", "paper", "recorded: mean [95 % of one further run]")
+    for claim in record["runs"][0]["claims"]:
+        paper = "" if claim["paper"] is None else f"{claim['paper']:.3f} ({claim['source']})"
+        seen = records.claim_values(record, claim["name"])
+        table.add_row(claim["text"], paper, records.describe(seen))
+    if not record["runs"][0]["claims"]:
+        for setting in dict.fromkeys(run["setting"] for run in record["runs"]):
+            seen = records.values(record, "acc", setting)
+            table.add_row(f"ACC, {setting}", "", records.describe(seen))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Recorded results: what several seeds gave, shown beside a reader's own.
+
+Shipped in data/recorded/, written by `cltutor verify ... --record` and by nothing else.
+NOTEBOOK.PROFILE.json holds the claims of every seed; METHOD.STREAM.PROFILE.json the measurements
+of every setting and seed.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from cltutor import config, metrics, recipe, shipped
+from cltutor.errors import UserError
+
+SCHEMA = 1
+
+
+def folder() -> Path:
+    """Where the records are."""
+    return shipped.data_dir() / "recorded"
+
+
+def notebook(name: str, profile: str) -> dict | None:
+    """The record of a notebook, or None if there is none."""
+    return _read(folder() / f"{name}.{profile}.json")
+
+
+def method(name: str, stream: str, profile: str) -> dict | None:
+    """The record of a method on a stream, or None if there is none."""
+    return _read(folder() / f"{name}.{stream}.{profile}.json")
+
+
+def everything() -> dict[str, dict]:
+    """All records by the name of their file without its ending."""
+    return {path.name[: -len(".json")]: _read(path) for path in sorted(folder().glob("*.json"))}
+
+
+def values(record: dict | None, name: str, setting: str = "default") -> list:
+    """The measurement `name` of every seed at `setting`, such as "default" or "replay=exact"."""
+    runs = record["runs"] if record else []
+    return [run["values"][name] for run in runs if run["setting"] == setting]
+
+
+def claim_values(record: dict | None, name: str) -> list[float]:
+    """The values of claim `name`, one per recorded seed."""
+    runs = record["runs"] if record else []
+    return [claim["value"] for run in runs for claim in run["claims"] if claim["name"] == name]
+
+
+def describe(seen: list[float]) -> str:
+    """Mean, 95 % prediction interval of one further run, and number of seeds, as words."""
+    if len(seen) < 2:
+        return "–"
+    low, high = metrics.prediction_interval(seen)
+    return f"{np.mean(seen):.3f} [{low:.3f}, {high:.3f}], {len(seen)} seeds"
+
+
+def config_hash(config: dict) -> str:
+    """A short hash of settings, to tell a record of today's settings from an older one."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_stale(record: dict) -> bool:
+    """Whether a method in the record has other settings today."""
+    return any(
+        config_hash(settings_of(name, record["profile"])) != config_hash(recorded)
+        for name, recorded in record["config"].items()
+    )
+
+
+def settings_of(name: str, profile: str) -> dict:
+    """Today's settings of a method in a profile, without the seed."""
+    settings = config.asdict(recipe.configure(name, profile)[1])
+    del settings["seed"]
+    return settings
+
+
+def require_writable() -> None:
+    """Raise UserError if no record can be written, before hours are spent on one."""
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder()).close()
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder()} ({error.strerror}): record from a checkout of your own."
+        ) from None
+
+
+def write(name: str, record: dict) -> Path:
+    """Write a record, whole or not at all."""
+    path = folder() / f"{name}.json"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _read(path: Path) -> dict | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -1,0 +1,117 @@
+"""The streams of the kit: a data set dealt out by class, or with its pixels permuted."""
+
+from dataclasses import replace
+from typing import get_args
+
+import torch
+
+from cltutor import data
+from cltutor.errors import UserError
+from cltutor.seeds import split_seed
+from cltutor.stream import Scenario, Stream
+
+
+def class_order(n_classes: int, seed: int) -> list[int]:
+    """Which classes come when: 0, 1, 2, ... for seed 0, else a permutation drawn from the seed.
+
+    So seed 0 is easy to talk about and the other seeds vary the order (as in the code of van de
+    Ven et al. 2022).
+    """
+    if seed == 0:
+        return list(range(n_classes))
+    return torch.randperm(n_classes, generator=split_seed(seed, 0, "order")["order"]).tolist()
+
+
+def split(
+    dataset: data.Dataset,
+    experiences: int = 5,
+    *,
+    scenario: Scenario = "class",
+    seed: int = 0,
+    split: float | None = None,
+) -> Stream:
+    """Deal the classes of `dataset` out to experiences of equal size.
+
+    In the domain scenario a label is the position of the class within its experience, so
+    `n_classes` is the number of classes of one experience.
+
+    Args:
+        split: share of all samples drawn, class by class, into the test set; None keeps the data
+            set's own test set.
+
+    Raises:
+        UserError: the classes cannot be dealt out evenly.
+    """
+    n_classes = len(dataset.class_names)
+    if experiences < 1 or n_classes % experiences:
+        raise UserError(
+            f"{n_classes} classes cannot be dealt out to {experiences} experiences: take a divisor."
+        )
+    sets = dataset if split is None else _resplit(dataset, split, seed)
+    per, order, parts = n_classes // experiences, class_order(n_classes, seed), []
+    for k in range(experiences):
+        classes = order[k * per : (k + 1) * per]
+        part = {"classes": tuple(classes), "permutation": None}
+        for end, x, y in (("", sets.x_train, sets.y_train), ("_test", sets.x_test, sets.y_test)):
+            mine = torch.isin(y, torch.tensor(classes))
+            part["x" + end], part["y" + end] = x[mine], y[mine]
+            if scenario == "domain":
+                position = torch.tensor(
+                    [classes.index(c) if c in classes else 0 for c in range(n_classes)]
+                )
+                part["y" + end], part["classes"] = position[y[mine]], tuple(range(per))
+        parts.append(part)
+    shape, outputs = tuple(dataset.x_train.shape[1:]), per if scenario == "domain" else n_classes
+    return Stream(f"split-{dataset.name}", scenario, outputs, shape, tuple(parts), dataset.levels)
+
+
+def _resplit(dataset: data.Dataset, share: float, seed: int) -> data.Dataset:
+    """The data set with `share` of each class, drawn from the seed, as its test set."""
+    if not 0 < share < 1:
+        raise UserError(f"split={share} is no share: take a number between 0 and 1.")
+    x = torch.cat([dataset.x_train, dataset.x_test])
+    y = torch.cat([dataset.y_train, dataset.y_test])
+    rng, test = split_seed(seed, 0, "split")["split"], torch.zeros(len(y), dtype=torch.bool)
+    for c in range(len(dataset.class_names)):
+        mine = (y == c).nonzero().flatten()
+        drawn = torch.randperm(len(mine), generator=rng)[: round(share * len(mine))]
+        test[mine[drawn]] = True
+    sets = dict(x_train=x[~test], y_train=y[~test], x_test=x[test], y_test=y[test])
+    return replace(dataset, **sets)
+
+
+def permuted(
+    dataset: data.Dataset, experiences: int = 5, *, scenario: Scenario = "domain", seed: int = 0
+) -> Stream:
+    """All classes in every experience, pixels in an order of its own (the first: as they are)."""
+    n_classes, shape = len(dataset.class_names), tuple(dataset.x_train.shape[1:])
+    rng = split_seed(seed, 0, "permutation")["permutation"]
+    pixels = dataset.x_train[0].numel()
+    parts = tuple(
+        {
+            "classes": tuple(range(n_classes)),
+            "permutation": torch.randperm(pixels, generator=rng) if k else None,
+            "x": dataset.x_train,
+            "y": dataset.y_train,
+            "x_test": dataset.x_test,
+            "y_test": dataset.y_test,
+        }
+        for k in range(experiences)
+    )
+    return Stream(f"permuted-{dataset.name}", scenario, n_classes, shape, parts, dataset.levels)
+
+
+def load(name: str, *, seed: int = 0, scenario: Scenario | None = None) -> Stream:
+    """The stream of that name: "split-" or "permuted-" and a data set's name, five experiences.
+
+    Raises:
+        UserError: no such stream or data set, or its files are neither here nor to be had.
+    """
+    kind, _, dataset = name.partition("-")
+    makers = {"split": split, "permuted": permuted}
+    if kind not in makers:
+        raise UserError(f"unknown stream {name!r}: it is split-DATASET or permuted-DATASET.")
+    if scenario not in (None, *get_args(Scenario)):
+        raise UserError(f"unknown scenario {scenario!r}: choose one of class, domain, task.")
+    chosen = {} if scenario is None else {"scenario": scenario}
+    return makers[kind](data.load(dataset), seed=seed, **chosen)

@@ -1,0 +1,121 @@
+"""cltutor.check: right answers pass, and every typical mistake gets a hint that names it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cltutor.check import EXERCISES, Hint, Verdict, check
+from cltutor.errors import UserError
+
+
+def entropy(p):
+    return -sum(x * math.log(x) for x in p if x > 0)
+
+
+def shares(histogram):
+    return [x / sum(histogram) for x in histogram]
+
+
+def by_torch(histogram):
+    p = torch.tensor(histogram) / sum(histogram)  # 32-bit floats
+    return torch.exp(-torch.special.xlogy(p, p).sum())
+
+
+RIGHT = {
+    "01-importance": [
+        lambda seen, importance: importance / (importance + seen),
+        lambda seen, importance: np.float64(1 / (1 + seen / importance)),
+        lambda seen, importance: torch.tensor(importance) / torch.tensor([importance + seen]),
+    ],
+    "01-effective-classes": [
+        lambda histogram: math.exp(entropy(shares(histogram))),
+        lambda histogram: 2 ** (entropy(shares(histogram)) / math.log(2)),
+        by_torch,
+    ],
+}
+
+WRONG = {
+    "01-importance": [
+        (lambda seen, importance: 1 / (seen + 1), "has no influence yet"),
+        (
+            lambda seen, importance: (importance / (importance + seen)) ** 2,
+            "should be 0.250; 0.062",
+        ),
+        (lambda seen, importance: seen / (importance + seen), "no past"),
+        (lambda seen, importance: seen / (importance + seen) if seen else 1, "share of the past"),
+        (lambda seen, importance: importance / (seen + 1) if seen else 1, "do not add up to 1"),
+        (lambda seen, importance: importance / (seen + 1), "no past"),
+        (
+            lambda seen, importance: importance / (importance + seen - 1) if seen else 1,
+            "current one is not among them",
+        ),
+        (lambda seen, importance: importance + seen, "no past"),
+        (lambda seen, importance: None, "NoneType came back"),
+        (lambda seen, importance: (0.5, 0.5), "tuple came back"),
+        (lambda seen, importance: "a half", "str came back"),
+        (lambda seen, importance: float("nan"), "NaN came back"),
+        (lambda seen: 1 / (seen + 1), "stops with TypeError"),
+        (lambda seen, importance: importance / seen, "stops with ZeroDivisionError"),
+    ],
+    "01-effective-classes": [
+        (lambda histogram: entropy(shares(histogram)), "that was the entropy"),
+        (lambda histogram: entropy(shares(histogram)) / math.log(2), "that was the entropy"),
+        (lambda histogram: 2 ** entropy(shares(histogram)), "same base"),
+        (lambda histogram: math.exp(-entropy(shares(histogram))), "minus sign"),
+        (lambda histogram: math.exp(entropy(histogram)), "divided by its sum?"),
+        (lambda histogram: sum(x > 0 for x in histogram), "a rare class weighs less"),
+        (lambda histogram: len(histogram), "a class without dreams adds nothing"),
+        (lambda histogram: 1 / sum(x * x for x in shares(histogram)), "sum of squares"),
+        (lambda histogram: 1 / max(shares(histogram)), "as 1.755 classes, not as 1.333"),
+        (lambda histogram: float("nan"), "NaN came back"),
+        (lambda histogram: shares(histogram), "list came back"),
+        (lambda histogram: math.exp(-sum(x * math.log(x) for x in shares(histogram))), "stops"),
+    ],
+}
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_right_answers_pass(exercise):
+    for answer in RIGHT[exercise]:
+        assert repr(check(exercise, answer)) == "Correct." and check(exercise, answer)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_a_stub_is_not_written_yet(exercise):
+    def stub(*arguments):
+        raise NotImplementedError("the hint of the notebook")
+
+    verdict = check(exercise, stub)
+    assert not verdict and "Not written yet" in verdict.message
+
+
+@pytest.mark.parametrize(
+    "exercise, answer, words",
+    [(exercise, *case) for exercise, cases in WRONG.items() for case in cases],
+)
+def test_a_mistake_is_named(exercise, answer, words):
+    verdict = check(exercise, answer)
+    assert isinstance(verdict, Verdict) and not verdict and not verdict.correct
+    assert words in verdict.message and verdict.message == repr(verdict)
+    assert "\n" not in verdict.message and "?." not in verdict.message
+
+
+def test_nan_where_a_class_is_empty():
+    def no_care(histogram):
+        with np.errstate(all="ignore"):
+            p = np.array(histogram) / np.sum(histogram)
+            return np.exp(-(p * np.log(p)).sum())
+
+    verdict = check("01-effective-classes", no_care)
+    assert not verdict and "logarithm of 0" in verdict.message
+
+
+def test_unknown_exercise():
+    with pytest.raises(UserError, match="unknown exercise '01-x'.*01-importance"):
+        check("01-x", print)
+
+
+def test_hint_is_not_swallowed_as_a_students_error():
+    assert not issubclass(Hint, NotImplementedError)

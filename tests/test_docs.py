@@ -1,0 +1,372 @@
+"""The prose: its links, citations, commands and numbers are those of the kit.
+
+`python -m tests.test_docs` writes the table of recorded results into README.md again.
+"""
+
+import importlib.util
+import os
+import re
+import shlex
+from pathlib import Path
+
+import nbformat
+import pytest
+import typer
+
+from cltutor import claims, cli, notebook, recipe, records, runs
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+NOTEBOOKS = ROOT / "notebooks"
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+HOSTS = {"doi.org", "arxiv.org"}  # what prose may name: papers, and no package index
+
+# What stands in for the past; the published number; where the recorded ones are: record,
+# measurement, setting. Published: van de Ven & Tolias 2019, table 4, class-incremental split MNIST.
+ROWS = (
+    ("nothing: fine-tuning", 0.199, "dgr", "acc", "replay=none"),
+    ("dreams, hard labels: generative replay", 0.908, "dgr", "acc", "default"),
+    ("dreams, soft labels", 0.918, "dgr", "acc", "labels=soft"),
+    ("stored images: exact replay", None, "dgr", "acc", "replay=exact"),
+    ("all real data, from scratch: joint training", 0.979, "01", "joint", "default"),
+    ("noise as dreams", None, "dgr", "acc", "replay=noise"),
+    ("dreams of a VAE that is not replayed", None, "dgr", "acc", "replay_vae=false"),
+    ("dreams that weigh 1/2 in every experience", None, "dgr", "acc", "weights=equal"),
+    ("dreams, z of size 2", None, "dgr", "acc", "latent=2"),
+    ("dreams, z of size 50", None, "dgr", "acc", "latent=50"),
+)
+
+
+def results_table() -> str:
+    """The recorded results of notebook 01 in Markdown, without rows and columns that hold none."""
+    columns = {}
+    for profile in claims.PROFILES:
+        stream = recipe.configure("dgr", profile)[0]
+        found = {
+            "dgr": records.method("dgr", stream, profile),
+            "01": records.notebook("01_vae_generative_replay", profile),
+        }
+        stale = any(record and records.is_stale(record) for record in found.values())
+        head = f"recorded, `{profile}` ({stream})" + (", earlier settings" if stale else "")
+        cells = [records.values(found[name], value, setting) for *_, name, value, setting in ROWS]
+        if any(cells):
+            columns[head] = [records.describe(seen) if seen else "–" for seen in cells]
+    lines = [("what stands in for the past", "published, MNIST", *columns)]
+    lines.append(("---",) * len(lines[0]))
+    for i, (label, published, *_) in enumerate(ROWS):
+        cells = [column[i] for column in columns.values()]
+        if set(cells) - {"–"}:
+            lines.append((label, "–" if published is None else f"{published:.3f}", *cells))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def with_results(text: str) -> str:
+    """README's text with the table between its markers."""
+    head, rest = text.split(BEGIN)
+    return f"{head}{BEGIN}\n\n{results_table()}\n\n{END}{rest.split(END)[1]}"
+
+
+def pages() -> dict[Path, str]:
+    """The prose of every page, notebooks' Markdown cells included."""
+    paths = [*ROOT.glob("*.md"), *ROOT.glob("data/*.md"), *NOTEBOOKS.glob("*.md")]
+    found = {path: path.read_text(encoding="utf-8") for path in sorted(paths)}
+    for name in notebook.names():
+        cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4).cells
+        prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        found[NOTEBOOKS / f"{name}.ipynb"] = "\n\n".join(prose)
+    return found
+
+
+def plain(text: str) -> str:
+    """Prose without code."""
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))
+
+
+def code(text: str) -> list[str]:
+    """Lines of code blocks, without their comments, and code within sentences."""
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, flags=re.M | re.S)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    return lines + [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", rest)]
+
+
+def links(text: str) -> list[tuple[str, str, str]]:
+    """("!" for a picture, text, target) of every link."""
+    return re.findall(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)", plain(text))
+
+
+def anchors(text: str) -> set[str]:
+    """What a link to a heading is called on GitHub."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+
+
+def broken(page: Path, text: str, all_pages: dict[Path, str]) -> list[str]:
+    """What is wrong with the links of a page."""
+    found = []
+    for picture, label, target in links(text):
+        if re.match(r"\w+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = Path(os.path.normpath(page.parent / name)) if name else page
+        if not path.exists():
+            found.append(f"{target}: there is no such file")
+        elif NOTEBOOKS in page.parents and path != NOTEBOOKS and NOTEBOOKS not in path.parents:
+            found.append(f"{target}: `cltutor lab` shows notebooks/ alone")
+        elif anchor and anchor not in anchors(all_pages.get(path, "")):
+            found.append(f"{target}: {path.name} has no such entry")
+        if picture and len(label) < 20:
+            found.append(f"{target}: a picture without a description")
+        if path.name == "references.bib" and label not in bibliography(path.read_text("utf-8")):
+            found.append(f"{label}: no such key in references.bib")
+    return found
+
+
+def bibliography(text: str) -> dict[str, dict[str, str]]:
+    """{key: {field: value}} of a BibTeX file whose values are in braces. Raises ValueError."""
+    entries, rest = {}, text.strip()
+    while rest:
+        head = re.match(r"@(\w+)\{([\w-]+),", rest)
+        if head is None:
+            raise ValueError(f"no entry begins at {rest[:40]!r}")
+        fields, rest = {"type": head[1]}, rest[head.end() :].lstrip()
+        while not rest.startswith("}"):
+            field = re.match(r"(\w+)\s*=\s*\{", rest)
+            if field is None:
+                raise ValueError(f"{head[2]}: no field begins at {rest[:40]!r}")
+            depth, at = 1, field.end()
+            while depth:
+                if at == len(rest):
+                    raise ValueError(f"{head[2]}: the braces of {field[1]} do not match")
+                depth += {"{": 1, "}": -1}.get(rest[at], 0)
+                at += 1
+            fields[field[1]] = rest[field.end() : at - 1]
+            rest = rest[at:].lstrip().removeprefix(",").lstrip()
+        if head[2] in entries:
+            raise ValueError(f"{head[2]} is there twice")
+        entries[head[2]], rest = fields, rest[1:].lstrip()
+    return entries
+
+
+def unknown_command(line: str) -> str | None:
+    """Why the command that a line of code shows would be refused; None if it would not be.
+
+    Words in capitals stand for something of the reader's own and are not looked up.
+    """
+    line = line.replace("\\", "/")
+    words = shlex.split(line, comments=True) if line.count('"') % 2 == 0 else line.split()
+    while words and re.fullmatch(r"\w+=.*", words[0]):  # VARIABLE=value before a command
+        words = words[1:]
+    if not words:
+        return None
+    tool, rest = Path(words[0]).name, words[1:]
+    if re.fullmatch(r"py|python3?", tool) and rest[:1] == ["start.py"]:
+        known, rest = _start().COMMANDS, rest[1:]
+    elif tool == "make":
+        known = re.search(r"^\.PHONY:(.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+        rest = rest[:1] + [w for word in rest[1:] for w in word.removeprefix("ARGS=").split()]
+    elif re.fullmatch(r"py|python3?", tool) and rest[:1] == ["-m"]:
+        name = rest[1].split(".")
+        if name[0] in ("cltutor", "tests") and not ROOT.joinpath(*name).with_suffix(".py").exists():
+            return f"{rest[1]} is no module"
+        return None
+    elif tool == "cltutor" and rest:
+        return _refused(rest)
+    else:
+        return None
+    if not rest or rest[0] not in known:
+        return f"{tool} does not know {rest[:1]}"
+    return _refused(["run", "01", *rest[1:]]) if rest[0] == "run" else None
+
+
+def _start():
+    spec = importlib.util.spec_from_file_location("start", ROOT / "start.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _refused(words: list[str]) -> str | None:
+    """Parse a command of `cltutor` and its settings as the command does, without running it."""
+    commands = typer.main.get_command(cli.app).commands
+    if words == ["--help"]:
+        return None
+    if words[0] not in commands:
+        return f"cltutor does not know {words[0]}"
+    try:
+        values = commands[words[0]].make_context(words[0], words[1:]).params
+        if words[0] not in ("run", "verify") or values["name"].isupper():
+            return None
+        target = runs.target(values["name"])
+        changes = runs.pairs(values.get("changes") or [])
+        if isinstance(target, Path):
+            runs.parameters(target, values["profile"], 0, changes)
+        else:
+            preset = values.get("preset")
+            recipe.configure(target, values["profile"], preset=preset, **changes)
+            for key, options in runs.pairs(values.get("vary") or []).items():
+                for option in options.split(","):
+                    recipe.configure(target, values["profile"], **{key: option})
+    except (cli.UsageFault, cli.UserError) as error:
+        return str(error)
+    return None
+
+
+def missing_paths(text: str) -> list[str]:
+    """Files and folders of the kit that code within the prose names and that are not there.
+
+    NAME and FILE stand for any; cltutor/_data and _notebooks are in the wheel only.
+    """
+    folders = "cltutor|tests|data|notebooks|benchmarks"
+    path = re.compile(rf"(?:{folders})/[\w./-]*|[\w-]+\.(?:toml|yml|lock|md|bib)")
+    named = [word for line in code(text) for word in line.split() if path.fullmatch(word)]
+    roots = (ROOT, NOTEBOOKS)
+    real = [path for path in named if not re.search(r"/(NAME|FILE|_)", path)]
+    return [path for path in real if not any((root / path).exists() for root in roots)]
+
+
+PAGES = pages()
+EACH = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+
+
+@EACH
+def test_links_lead_somewhere(path):
+    assert broken(path, PAGES[path], PAGES) == []
+
+
+def test_broken_links_are_found():
+    page = NOTEBOOKS / f"{notebook.names()[0]}.ipynb"
+    planted = {
+        "[a](glossary.md#no-such-term)": "glossary.md has no such entry",
+        "[a](notation.md#no-such-symbol)": "notation.md has no such entry",
+        "[a](no_such_file.md)": "no such file",
+        "[a](#nowhere)": "ipynb has no such entry",
+        "[a](../README.md)": "notebooks/ alone",
+        "[nobody1999](references.bib)": "no such key",
+        "![R](references.bib)": "without a description",
+    }
+    for text, words in planted.items():
+        assert any(words in fault for fault in broken(page, text, PAGES | {page: text})), text
+    assert broken(page, "`[a](nowhere)` and [b](notation.md#r)", PAGES) == []
+
+
+def test_glossary():
+    text = PAGES[NOTEBOOKS / "glossary.md"]
+    terms = re.findall(r"^### (.+)$", text, re.M)
+    assert len(terms) > 20 and terms == sorted(set(terms))
+    # On GitHub an anchor is in lower case, in JupyterLab it is the heading with "-" for each space:
+    # a heading in lower case is found by both.
+    assert {term.replace(" ", "-") for term in terms} <= anchors(text)
+    bodies = re.split(r"^### .+$", text, flags=re.M)[1:]
+    assert [term for term, body in zip(terms, bodies, strict=True) if len(body.split()) < 12] == []
+
+
+def test_references():
+    entries = bibliography((NOTEBOOKS / "references.bib").read_text(encoding="utf-8"))
+    for key, fields in entries.items():
+        assert {"author", "title", "year"} <= set(fields), key
+        assert {"doi", "eprint", "url"} & set(fields), key
+        assert key.endswith(fields["year"]), key
+    assert list(entries) == sorted(entries)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("@article{a2000, title = {A {B}", "do not match"),
+        ("@article{a2000, title = A}", "no field begins"),
+        ("article{a2000}", "no entry begins"),
+        ("@misc{a2000, year = {2000}}\n@misc{a2000, year = {2000}}", "twice"),
+    ],
+)
+def test_a_damaged_bibliography_is_noticed(text, words):
+    with pytest.raises(ValueError, match=words):
+        bibliography(text)
+
+
+@EACH
+def test_commands_exist(path):
+    assert [why for line in code(PAGES[path]) if (why := unknown_command(line))] == []
+
+
+@EACH
+def test_files_that_are_named_exist(path):
+    assert missing_paths(PAGES[path]) == []
+
+
+def test_a_missing_file_is_found():
+    text = "`cltutor/no.py`, `no.toml`, `data/`, `cltutor/methods/NAME.py`"
+    assert missing_paths(text) == ["cltutor/no.py", "no.toml"]
+
+
+def test_readme_shows_the_commands():
+    lines = code(PAGES[README])
+    assert {"make run", "make test", "python3 start.py run", "python3 start.py test"} <= set(lines)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "make rune",
+        "python3 start.py rune",
+        "cltutor rune 01",
+        "cltutor run 99",
+        "cltutor run dgr --sed 1",
+        "cltutor run dgr --set latents=2",
+        "cltutor run dgr --preset vandevent",
+        "cltutor verify dgr --vary replay=none,exakt",
+        "cltutor run 01 --profile desktop",
+        'make run ARGS="--profile desktop"',
+        ".venv/bin/cltutor check",
+        r".venv\Scripts\cltutor check",
+        "python -m cltutor.juge digits",
+    ],
+)
+def test_unknown_commands_are_found(line):
+    assert unknown_command(line)
+
+
+def test_readme_lists_the_notebooks():
+    rows = [line for line in PAGES[README].splitlines() if line.startswith("|")]
+    linked = [Path(target) for row in rows for _, _, target in links(row)]
+    assert [path.stem for path in linked if path.suffix == ".ipynb"] == notebook.names()
+
+
+def test_readme_shows_the_recorded_results():
+    text = PAGES[README]
+    assert text == with_results(text), "run python -m tests.test_docs"
+
+
+def test_another_number_in_the_results_is_noticed():
+    text = PAGES[README]
+    table = text.split(BEGIN)[1].split(END)[0]
+    number = re.findall(r"0\.\d{3}", table)[-1]
+    changed = text.replace(table, table.replace(number, "0.123"))
+    assert changed != text and with_results(changed) == text
+
+
+def test_the_results_are_those_of_the_records(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "folder", lambda: tmp_path)
+    assert results_table().count("\n") == 1  # no record: a head without rows
+    config = {"dgr": records.settings_of("dgr", "quick")}
+    seeds = [{"setting": "labels=soft", "values": {"acc": acc}} for acc in (0.5, 0.7)]
+    record = {"profile": "quick", "config": config, "runs": seeds}
+    records.write("dgr.split-digits.quick", record)
+    row = results_table().splitlines()[2]
+    assert row == f"| dreams, soft labels | 0.918 | {records.describe([0.5, 0.7])} |"
+    assert "0.600" in row and "earlier settings" not in results_table()
+    config["dgr"]["latent"] += 1
+    records.write("dgr.split-digits.quick", record)
+    assert "earlier settings" in results_table().splitlines()[0]
+
+
+@EACH
+def test_no_other_host_is_named(path):
+    hosts = re.findall(r"\b((?:[\w-]+\.)+(?:org|com|net|io|dev))\b", PAGES[path])
+    assert set(hosts) - HOSTS == set()
+
+
+if __name__ == "__main__":
+    part = README.with_name(f".README.md.{os.getpid()}")
+    part.write_text(with_results(README.read_text(encoding="utf-8")), encoding="utf-8")
+    os.replace(part, README)
