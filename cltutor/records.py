@@ -93,6 +93,7 @@ def require_writable() -> None:
 def write(name: str, record: dict) -> Path:
     """Write a record, whole or not at all."""
     path = folder() / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_text(json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n")
