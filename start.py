@@ -102,7 +102,7 @@ def install(extra: str) -> None:
         print("Bringing .venv up to date ...", flush=True)
     else:
         cuda = sys.platform == "linux" and not os.environ.get("TORCH_INDEX")
-        size = "5.4 GB with the CUDA libraries" if cuda else "1.5 GB"
+        size = "6 GB with the CUDA libraries" if cuda else "without CUDA libraries"
         print(f"Installing PyTorch, JupyterLab and cltutor in .venv (1-2 minutes, {size}) ...")
         sys.stdout.flush()
     torch_index = os.environ.get("TORCH_INDEX")
