@@ -16,6 +16,8 @@ import safetensors
 import safetensors.torch
 import torch
 
+from cltutor.errors import InstallError
+
 
 def flatten(carried: dict) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
     """`carried` as tensors by "role" or "role.name", and integers by role."""
@@ -43,18 +45,28 @@ def unflatten(tensors: dict[str, torch.Tensor], integers: dict[str, int]) -> dic
 
 
 def save(path: Path, carried: dict, facts: dict) -> None:
-    """Write `carried` and `facts` (JSON) to `path`, whole or not at all."""
+    """Write `carried` and `facts` (JSON) to `path`, whole or not at all.
+
+    Raises:
+        InstallError: the folder takes no file, or the disk is full.
+    """
     tensors, integers = flatten(carried)
     tensors = {key: tensor.cpu() for key, tensor in tensors.items()}
     digest = _digest(tensors, integers, facts)
     header = {"integers": integers, "facts": facts, "sha256": digest}
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_file(tensors, temporary, metadata={"cltutor": json.dumps(header)})
         os.replace(temporary, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InstallError(
+            f"cannot write the checkpoint {path} ({error}): free some space or set CLTUTOR_CACHE "
+            "to another folder; the same command goes on from the last checkpoint."
+        ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def load(path: Path) -> tuple[dict, dict] | None:

@@ -13,6 +13,7 @@ import torch
 
 import cltutor
 from cltutor import checkpoint
+from cltutor.errors import InstallError
 
 CARRIED = {
     "solver": {"body.0.weight": torch.randn(5, 4), "head.bias": torch.tensor([0.5, float("inf")])},
@@ -99,13 +100,19 @@ def test_a_failed_write_changes_nothing(tmp_path, monkeypatch, before):
         (safetensors.torch, "save_file", disk_full),
         (os, "replace", no_rename),
     ):
-        with monkeypatch.context() as patch, pytest.raises(OSError):
+        with monkeypatch.context() as patch, pytest.raises(InstallError, match="free some space"):
             patch.setattr(place, name, fault)
             checkpoint.save(path, {"seen": 5, "net": {"w": torch.zeros(1)}}, {})
         left = [file.name for file in path.parent.iterdir()]
         assert left == ([path.name] if before == "a checkpoint" else [])
     if before == "a checkpoint":
         assert same(checkpoint.load(path)[0], CARRIED)
+
+
+def test_a_folder_that_takes_no_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InstallError, match="cannot write .* set CLTUTOR_CACHE to another folder"):
+        checkpoint.save(tmp_path / "file" / "000-end.safetensors", CARRIED, FACTS)
 
 
 def test_two_processes_that_write_the_same_checkpoint(path, monkeypatch):
