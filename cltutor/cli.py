@@ -97,9 +97,9 @@ def run(
     return 0 if ok else 1
 
 
-@app.command()
-def lab() -> int:
-    """Open the notebooks in JupyterLab."""
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def lab(context: typer.Context) -> int:
+    """Open the notebooks in JupyterLab, which takes all further options."""
     install.require_matching_torch()
     from cltutor import notebook
 
@@ -107,7 +107,7 @@ def lab() -> int:
     if folder.parent == Path(__file__).parent:  # installed: leave the package's copies alone
         shutil.copytree(folder, "notebooks", dirs_exist_ok=True, copy_function=_copy_new)
         folder = Path("notebooks")
-    return subprocess.call([sys.executable, "-m", "jupyterlab", str(folder)])
+    return subprocess.call([sys.executable, "-m", "jupyterlab", str(folder), *context.args])
 
 
 def _copy_new(source: str, target: str) -> None:

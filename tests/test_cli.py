@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cltutor import cli, data, install, recipe, records, runs, shipped
+from cltutor import cli, data, install, notebook, recipe, records, runs, shipped
 from cltutor.errors import UserError
 from cltutor.methods import finetune
 
@@ -406,3 +406,36 @@ def test_help_names_the_commands(cltutor):
     assert status in (0, None)
     for name in ("run", "lab", "verify", "results", "check-install"):
         assert name in out
+
+
+# --- lab -----------------------------------------------------------------------------------------
+
+
+def test_lab_opens_the_checkout_and_passes_options_on(cltutor, monkeypatch):
+    started = []
+    monkeypatch.setattr(cli.subprocess, "call", lambda command: started.append(command) or 5)
+    status, _, _ = cltutor("lab", "--no-browser", "--port=1")
+    assert status == 5
+    assert started[0][1:3] == ["-m", "jupyterlab"] and started[0][4:] == [
+        "--no-browser",
+        "--port=1",
+    ]
+    assert Path(started[0][3]) == notebook.folder()
+
+
+def test_lab_of_an_installed_kit_works_on_copies_and_keeps_yours(cltutor, monkeypatch, tmp_path):
+    packed = tmp_path / "package" / "_notebooks"
+    packed.mkdir(parents=True)
+    for name in ("01.ipynb", "glossary.md"):
+        (packed / name).write_text("as shipped")
+    monkeypatch.setattr(cli, "__file__", str(packed.parent / "cli.py"))
+    monkeypatch.setattr(notebook, "folder", lambda: packed)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01.ipynb").write_text("with your answers")
+    started = []
+    monkeypatch.setattr(cli.subprocess, "call", lambda command: started.append(command) or 0)
+    assert cltutor("lab")[0] == 0
+    assert started[0][3] == "notebooks"
+    assert (tmp_path / "notebooks" / "01.ipynb").read_text() == "with your answers"
+    assert (tmp_path / "notebooks" / "glossary.md").read_text() == "as shipped"
