@@ -81,8 +81,7 @@ def torch_threads(n: int | None):
 
 @torch.no_grad()
 def evaluate(learner: dict, stream: Stream, device: str = "cpu") -> np.ndarray:
-    """Test accuracy of learner["solver"] on every experience of the stream, past and future:
-    (K,)."""
+    """Test accuracy (K,) of learner["solver"] on every experience, past and future."""
     solver = learner["solver"].eval()
     row = []
     for k, part in enumerate(stream.parts):
