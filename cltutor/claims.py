@@ -69,8 +69,7 @@ class Lesson:
             at_least, at_most: numbers, or {profile: number}; a profile that is not named takes
                 the number of the one before it (quick, laptop, paper).
             paper, source: the published number and where it stands.
-            live: False if `value` comes from the recorded runs; then the claim is shown, not
-            asserted.
+            live: False if `value` comes from the recorded runs; then it is shown, not asserted.
         """
         low, high = self._threshold(at_least), self._threshold(at_most)
         value = float(value)
@@ -103,8 +102,7 @@ def begin(name: str, *, profile: str, seed: int, interactive: bool) -> Lesson:
 
     Raises:
         UserError: an unknown profile, an ill-typed value, or an injected parameter that the
-        notebook
-            does not have.
+            notebook does not have.
     """
     if profile not in PROFILES:
         raise UserError(f"unknown profile {profile!r}: choose one of {', '.join(PROFILES)}.")

@@ -7,7 +7,6 @@ of every setting and seed.
 
 import hashlib
 import json
-import os
 import tempfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from cltutor import config, metrics, recipe, shipped
 from cltutor.errors import UserError
+from cltutor.files import write_whole
 
 SCHEMA = 1
 
@@ -30,8 +30,15 @@ def notebook(name: str, profile: str) -> dict | None:
 
 
 def method(name: str, stream: str, profile: str) -> dict | None:
-    """The record of a method on a stream, or None if there is none."""
-    return _read(folder() / f"{name}.{stream}.{profile}.json")
+    """The record of a method on a stream in a profile, or in another of the same settings.
+
+    None if there is none.
+    """
+    today = recipe.configure(name, profile)
+    others = recipe.load(name).PROFILES
+    profiles = [profile, *(one for one in others if recipe.configure(name, one) == today)]
+    found = (_read(folder() / f"{name}.{stream}.{one}.json") for one in profiles)
+    return next((record for record in found if record), None)
 
 
 def everything() -> dict[str, dict]:
@@ -94,12 +101,7 @@ def write(name: str, record: dict) -> Path:
     """Write a record, whole or not at all."""
     path = folder() / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, (json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n").encode())
     return path
 
 

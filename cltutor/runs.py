@@ -17,11 +17,11 @@ from cltutor.errors import UserError
 ATTEMPTS = 100  # at giving a folder its name while other runs do the same
 
 
-def pairs(changes: list[str]) -> dict[str, str]:
+def pairs(changes: list[str], option: str = "--set") -> dict[str, str]:
     """["key=value", ...] as a dict. Raises UserError for one without "="."""
     for change in changes:
         if "=" not in change:
-            raise UserError(f"--set {change} is not of the form KEY=VALUE.")
+            raise UserError(f"{option} {change} is not of the form KEY=VALUE.")
     return dict(change.split("=", 1) for change in changes)
 
 
@@ -159,7 +159,8 @@ def verify_method(name: str, profile: str, seeds: int, vary: list[str], workers:
         vary: "key=value,value": each value in turn, all else as in the profile.
     """
     settings: dict[str, dict] = {"default": {}}
-    for key, options in pairs(vary).items():
+    for one in vary:
+        ((key, options),) = pairs([one], "--vary").items()
         settings |= {f"{key}={value}": {key: value} for value in options.split(",")}
     jobs = {
         (label, seed): recipe.setting(name, profile, seed, **changes)

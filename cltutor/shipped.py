@@ -6,13 +6,13 @@ there. `python -m cltutor.shipped` writes `digits.npz` again, byte for byte.
 
 import hashlib
 import io
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from cltutor.errors import UserError
+from cltutor.files import write_whole
 
 
 def data_dir() -> Path:
@@ -55,9 +55,7 @@ def write_embedded(folder: Path, name: str, content: bytes) -> Path:
     listing = "".join(f"{digest}  {known}\n" for known, digest in sorted(lines.items()))
     for path, part in ((folder / name, content), (folder / "SHA256SUMS", listing.encode())):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(part)
-        os.replace(temporary, path)
+        write_whole(path, part)
     return folder / name
 
 

@@ -80,7 +80,7 @@ def refused(told, status: int, words: str) -> None:
         ("verify 01 --profile fast", "unknown profile 'fast'"),
         ("verify dgrr", "'dgrr' is neither a notebook nor a method"),
         ("verify dgr --seeds 0", "--seeds"),
-        ("verify dgr --vary steps", "steps is not of the form KEY=VALUE"),
+        ("verify dgr --vary steps", "--vary steps is not of the form KEY=VALUE"),
         ("verify dgr --vary steps=5,x", "steps=x is not of type int"),
         ("verify 01 --vary steps=5", "--vary is for methods"),
     ],
@@ -392,6 +392,19 @@ def test_results_prints_what_ships(cltutor):
     assert "ACC, replay=exact" in out
 
 
+def test_vary_may_name_a_setting_twice(monkeypatch):
+    asked = []
+
+    def noted(jobs, **options):
+        asked.extend(jobs)
+        raise UserError("enough")
+
+    monkeypatch.setattr(recipe, "fit_many", noted)
+    with pytest.raises(UserError, match="enough"):
+        runs.verify_method("finetune", "quick", 1, ["lr=0.1", "lr=0.2"], 1)
+    assert asked == [("default", 0), ("lr=0.1", 0), ("lr=0.2", 0)]
+
+
 @pytest.mark.parametrize("ok, status", [(True, 0), (False, 3)])
 def test_check_install(cltutor, monkeypatch, ok, status):
     found = [install.Check("Python", True, "3.11", "-"), install.Check("disk", ok, "0 GB", "Tidy.")]
@@ -416,10 +429,8 @@ def test_lab_opens_the_checkout_and_passes_options_on(cltutor, monkeypatch):
     monkeypatch.setattr(cli.subprocess, "call", lambda command: started.append(command) or 5)
     status, _, _ = cltutor("lab", "--no-browser", "--port=1")
     assert status == 5
-    assert started[0][1:3] == ["-m", "jupyterlab"] and started[0][4:] == [
-        "--no-browser",
-        "--port=1",
-    ]
+    assert started[0][1:3] == ["-m", "jupyterlab"]
+    assert started[0][4:] == ["--no-browser", "--port=1"]
     assert Path(started[0][3]) == notebook.folder()
 
 

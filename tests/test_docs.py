@@ -46,6 +46,11 @@ def results_table() -> str:
             "dgr": records.method("dgr", stream, profile),
             "01": records.notebook("01_vae_generative_replay", profile),
         }
+        # A record that two profiles share stands once, under the one that it was made in.
+        found = {
+            name: record if record and record["profile"] == profile else None
+            for name, record in found.items()
+        }
         stale = any(record and records.is_stale(record) for record in found.values())
         head = f"recorded, `{profile}` ({stream})" + (", earlier settings" if stale else "")
         cells = [records.values(found[name], value, setting) for *_, name, value, setting in ROWS]

@@ -140,6 +140,13 @@ def test_settings_are_those_of_the_profile_without_the_seed():
         records.settings_of("dgr", "fast")
 
 
+def test_a_profile_of_the_same_settings_shares_the_record():
+    """`paper` is `laptop` for dgr: without this notebook 01 has no bars to show there."""
+    shared = records.method("dgr", "split-mnist", "paper")
+    assert shared == SHIPPED["dgr.split-mnist.laptop"]
+    assert records.method("dgr", "split-mnist", "quick") is None
+
+
 def test_a_folder_that_takes_no_record_is_told_beforehand(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(records, "folder", lambda: tmp_path / "file" / "recorded")

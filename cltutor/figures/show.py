@@ -14,6 +14,7 @@ from PIL import Image
 
 from cltutor.errors import UserError
 from cltutor.figures.style import readable, styled
+from cltutor.files import write_whole
 
 # The data table of a figure is thinned to this on the page; `Picture.rows` keeps every number.
 _ROWS_SHOWN = 40
@@ -121,14 +122,11 @@ def show(picture: Picture, caption: str | None = None) -> str | None:
 
 
 def save(picture: Picture, path: str | os.PathLike) -> Path:
-    """Write the figure as PNG under a temporary name, then rename it; returns the path."""
+    """Write the figure as PNG, whole or not at all; returns the path."""
     path = Path(path)
     png = as_png(picture)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(png)
-        os.replace(temporary, path)
+        write_whole(path, png)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"cannot write {path} ({error.strerror}); choose another folder") from None
     return path
