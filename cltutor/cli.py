@@ -31,6 +31,10 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 Name = Annotated[str, typer.Argument(help="a notebook (01 is enough) or a method")]
 Profile = Annotated[str, typer.Option(help="quick, laptop or paper")]
 Seed = Annotated[int, typer.Option(help="decides every draw and the order of the classes")]
+Preset = Annotated[str | None, typer.Option(help="a named setting of the method")]
+OtherStream = Annotated[
+    str | None, typer.Option("--stream", help="of a method: split-NAME or permuted-NAME")
+]
 
 
 def main() -> None:
@@ -62,7 +66,9 @@ def run(
     name: Name,
     profile: Profile = "quick",
     seed: Seed = 0,
-    preset: Annotated[str | None, typer.Option(help="a named setting of the method")] = None,
+    preset: Preset = None,
+    stream: OtherStream = None,
+    scenario: Annotated[str | None, typer.Option(help="of a method: class, domain, task")] = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, a setting")] = None,
     out: Annotated[Path, typer.Option(help="where results go")] = Path("runs"),
 ) -> int:
@@ -72,8 +78,11 @@ def run(
 
     target, settings = runs.target(name), runs.pairs(changes or [])
     if isinstance(target, Path):
-        if preset:
-            raise UserError("--preset is for methods: a notebook has parameters, see --set.")
+        if preset or stream or scenario:
+            raise UserError(
+                "--preset, --stream and --scenario are for methods: "
+                "a notebook has parameters, see --set."
+            )
         values = runs.parameters(target, profile, seed, settings)
         profile, seed = values["profile"], values["seed"]
         work = lambda folder: runs.run_notebook(target, values, folder)  # noqa: E731
@@ -81,7 +90,8 @@ def run(
         if "seed" in settings:
             raise UserError("the seed is not a --set: say --seed.")
         runs.recipe.configure(target, profile, seed, preset, **settings)
-        work = lambda folder: runs.run_method(target, profile, seed, preset, settings)  # noqa: E731
+        settings |= {"preset": preset, "stream": stream, "scenario": scenario}
+        work = lambda folder: runs.run_method(target, profile, seed, settings)  # noqa: E731
     label = f"{Path(target).stem}.{profile}.s{seed}"
     with runs.new_folder(out, label) as folder:
         result = work(folder)
@@ -123,6 +133,8 @@ def verify(
     vary: Annotated[
         list[str] | None, typer.Option(help="KEY=VALUE,VALUE: other settings of a method")
     ] = None,
+    preset: Preset = None,
+    stream: OtherStream = None,
     record: Annotated[bool, typer.Option("--record", help="write data/recorded/")] = False,
     time: Annotated[bool, typer.Option("--time", help="report seconds and memory")] = False,
     workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = 2,
@@ -135,14 +147,19 @@ def verify(
     if record:
         records.require_writable()
     if isinstance(target, Path):
-        if vary:
-            raise UserError("--vary is for methods: name one instead of a notebook.")
+        if vary or preset or stream:
+            raise UserError("--vary, --preset and --stream are for methods, not for notebooks.")
         label = f"{target.stem}.{profile}"
         found = runs.verify_notebook(target, profile, seeds)
     else:
-        label = f"{target}.{runs.recipe.configure(target, profile)[0]}.{profile}"
-        found = runs.verify_method(target, profile, seeds, vary or [], workers)
+        named, _ = runs.recipe.configure(target, profile, preset=preset)
+        label = records.label(target, stream or named, profile, preset)
+        chosen = {"preset": preset, "stream": stream}
+        found = runs.verify_method(target, profile, seeds, vary or [], workers, **chosen)
     words = ["cltutor verify", Path(target).stem, f"--profile {profile} --seeds {seeds}"]
+    words += [
+        f"--{key} {value}" for key, value in (("preset", preset), ("stream", stream)) if value
+    ]
     words += [f"--vary {option}" for option in vary or []] + ["--record"]
     found = {"command": " ".join(words), **found}
     _print_record(label, found)

@@ -45,7 +45,7 @@ def configure(method: str, profile: str = "quick", seed: int = 0, preset=None, *
 
     Args:
         preset: a named setting of the method's file, laid over the profile.
-        changes: fields of the Config, laid over both.
+        changes: fields of the Config, over both.
 
     Raises:
         UserError: an unknown method, profile, preset or field, or a value out of range.
@@ -62,10 +62,12 @@ def configure(method: str, profile: str = "quick", seed: int = 0, preset=None, *
     return stream, config.make(module.Config, **values)
 
 
-def setting(method: str, profile="quick", seed: int = 0, preset=None, **changes) -> tuple:
-    """(method, stream, cfg): `configure` with the stream loaded, as `fit` takes them."""
-    stream, cfg = configure(method, profile, seed, preset, **changes)
-    return method, streams.load(stream, seed=cfg.seed), cfg
+def setting(
+    method: str, profile="quick", seed=0, preset=None, stream=None, scenario=None, **changes
+) -> tuple:
+    """(method, stream, cfg) as `fit` takes them: `configure`, the stream (or another) loaded."""
+    named, cfg = configure(method, profile, seed, preset, **changes)
+    return method, streams.load(stream or named, seed=cfg.seed, scenario=scenario), cfg
 
 
 @contextmanager
@@ -194,7 +196,7 @@ def fit_many(
 
 def train(module, stream, cfg, device, precision, compile, carried, progress):
     """Run the method; yield every tick with `carried` and what happened since the one before."""
-    # Without a cache of cast weights: it would outlive the optimiser step and go stale.
+    # A cache of cast weights would outlive the optimiser step and go stale.
     autocast = torch.autocast(
         device.split(":")[0], torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False
     )
@@ -236,8 +238,7 @@ def operations(method: str, stream: Stream, cfg) -> list[int]:
     """Floating-point operations of one training step in every experience.
 
     Counted by torch's FlopCounterMode, which sees matrix products alone, forward and backward, and
-    counts two for each multiply-add. One step per experience is run, since the count depends on
-    shapes and not on weights.
+    counts two for each multiply-add. One step is run per experience: shapes decide, not weights.
     """
     counts: dict[int, int] = {}
     ticks = load(method).run(stream, dataclasses.replace(cfg, steps=1))

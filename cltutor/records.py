@@ -29,7 +29,7 @@ def notebook(name: str, profile: str) -> dict | None:
     return _read(folder() / f"{name}.{profile}.json")
 
 
-def method(name: str, stream: str, profile: str) -> dict | None:
+def method(name: str, stream: str, profile: str, preset: str | None = None) -> dict | None:
     """The record of a method on a stream in a profile, or in another of the same settings.
 
     None if there is none.
@@ -37,8 +37,13 @@ def method(name: str, stream: str, profile: str) -> dict | None:
     today = recipe.configure(name, profile)
     others = recipe.load(name).PROFILES
     profiles = [profile, *(one for one in others if recipe.configure(name, one) == today)]
-    found = (_read(folder() / f"{name}.{stream}.{one}.json") for one in profiles)
+    found = (_read(folder() / f"{label(name, stream, one, preset)}.json") for one in profiles)
     return next((record for record in found if record), None)
+
+
+def label(name: str, stream: str, profile: str, preset: str | None = None) -> str:
+    """What the record of a method is called: METHOD.STREAM.PROFILE, or PROFILE-PRESET."""
+    return f"{name}.{stream}.{profile}" + (f"-{preset}" if preset else "")
 
 
 def everything() -> dict[str, dict]:
@@ -72,16 +77,20 @@ def config_hash(config: dict) -> str:
 
 
 def is_stale(record: dict) -> bool:
-    """Whether a method in the record has other settings today."""
+    """Whether a method in the record has other settings today.
+
+    A field that was added since counts with its default, which changes nothing: the goldens hold.
+    """
     return any(
-        config_hash(settings_of(name, record["profile"])) != config_hash(recorded)
+        config.asdict(recipe.load(name).Config()) | recorded | {"seed": 0}
+        != settings_of(name, record["profile"], record.get("preset")) | {"seed": 0}
         for name, recorded in record["config"].items()
     )
 
 
-def settings_of(name: str, profile: str) -> dict:
+def settings_of(name: str, profile: str, preset: str | None = None) -> dict:
     """Today's settings of a method in a profile, without the seed."""
-    settings = config.asdict(recipe.configure(name, profile)[1])
+    settings = config.asdict(recipe.configure(name, profile, preset=preset)[1])
     del settings["seed"]
     return settings
 

@@ -46,9 +46,9 @@ def parameters(path: Path, profile: str, seed: int, changes: dict[str, str]) -> 
     return values
 
 
-def run_method(name: str, profile: str, seed: int, preset: str | None, changes: dict) -> dict:
-    """Fit a method; its result.json."""
-    method, stream, cfg = recipe.setting(name, profile, seed, preset, **changes)
+def run_method(name: str, profile: str, seed: int, changes: dict) -> dict:
+    """Fit a method, with the changes that `recipe.setting` takes; its result.json."""
+    method, stream, cfg = recipe.setting(name, profile, seed, **changes)
     start = time.perf_counter()
     result = recipe.fit(method, stream, cfg, threads=1, progress=sys.stderr.isatty())
     return {
@@ -152,18 +152,20 @@ def verify_notebook(path: Path, profile: str, seeds: int) -> dict:
     return record(profile, runs[0]["config"], runs)
 
 
-def verify_method(name: str, profile: str, seeds: int, vary: list[str], workers: int) -> dict:
+def verify_method(name: str, profile: str, seeds: int, vary=(), workers=1, **chosen) -> dict:
     """One run per seed with the profile's settings, and with every setting of `vary`; the record.
 
     Args:
-        vary: "key=value,value": each value in turn, all else as in the profile.
+        vary: "key=value,value": each value in turn, all else as in the profile. A key is a field
+            of the Config, or "scenario".
+        chosen: `stream` and `preset` of `recipe.setting`, for all runs.
     """
     settings: dict[str, dict] = {"default": {}}
     for one in vary:
         ((key, options),) = pairs([one], "--vary").items()
         settings |= {f"{key}={value}": {key: value} for value in options.split(",")}
     jobs = {
-        (label, seed): recipe.setting(name, profile, seed, **changes)
+        (label, seed): recipe.setting(name, profile, seed, **chosen, **changes)
         for label, changes in settings.items()
         for seed in range(seeds)
     }
@@ -180,7 +182,9 @@ def verify_method(name: str, profile: str, seeds: int, vary: list[str], workers:
         }
         for (label, seed), result in results.items()
     ]
-    return record(profile, {name: records.settings_of(name, profile)}, runs)
+    preset = chosen.get("preset")
+    made = record(profile, {name: records.settings_of(name, profile, preset)}, runs)
+    return made | ({"preset": preset} if preset else {})
 
 
 def record(profile: str, settings: dict, runs: list[dict]) -> dict:

@@ -58,7 +58,12 @@ def refused(told, status: int, words: str) -> None:
         ("run dgrr", "'dgrr' is neither a notebook nor a method: choose one of 01_vae"),
         ("run 77", "'77' is neither a notebook nor a method"),
         ("run dgr --preset vdv", "unknown preset 'vdv'"),
-        ("run 01 --preset vandeven", "--preset is for methods"),
+        ("run 01 --preset vandeven", "--preset, --stream and --scenario are for methods"),
+        ("run 01 --stream split-digits", "--preset, --stream and --scenario are for methods"),
+        ("run dgr --stream digits", "unknown stream 'digits'"),
+        ("run dgr --scenario tasks", "unknown scenario 'tasks'"),
+        ("verify dgr --preset vdv", "unknown preset 'vdv'"),
+        ("verify 01 --stream split-digits", "--vary, --preset and --stream are for methods"),
         ("run dgr --set stepss=5", "unknown setting 'stepss': choose one of steps"),
         ("run dgr --set steps=many", "steps=many is not of type int"),
         ("run dgr --set steps=1.5", "steps=1.5 is not of type int"),
@@ -82,7 +87,7 @@ def refused(told, status: int, words: str) -> None:
         ("verify dgr --seeds 0", "--seeds"),
         ("verify dgr --vary steps", "--vary steps is not of the form KEY=VALUE"),
         ("verify dgr --vary steps=5,x", "steps=x is not of type int"),
-        ("verify 01 --vary steps=5", "--vary is for methods"),
+        ("verify 01 --vary steps=5", "--vary, --preset and --stream are for methods"),
     ],
 )
 def test_wrong_input(cltutor, monkeypatch, arguments, words):
@@ -359,6 +364,35 @@ def test_verify_records_a_method(cltutor, monkeypatch, tmp_path):
     assert "earlier settings" not in out
     monkeypatch.setattr(finetune, "PROFILES", {"quick": ("split-digits", {"steps": 3})})
     assert "earlier settings" in cltutor("results")[1]
+
+
+def test_verify_at_a_preset_on_another_stream(cltutor, monkeypatch, tmp_path):
+    monkeypatch.setattr(finetune, "PRESETS", {"short": {"steps": 2, "hidden": 8}})
+    monkeypatch.setattr(records, "folder", lambda: tmp_path / "recorded")
+    stream = "permuted-digits"
+    options = ("--seeds", "1", "--preset", "short", "--stream", stream, "--vary", "scenario=task")
+    status, out, err = cltutor("verify", "finetune", *options, "--workers", "1", "--record")
+    path = tmp_path / "recorded" / "finetune.permuted-digits.quick-short.json"
+    assert (status, err) == (0, "") and list(path.parent.iterdir()) == [path]
+    record = json.loads(path.read_text())
+    assert record["preset"] == "short" and record["config"]["finetune"]["hidden"] == 8
+    assert "--preset short --stream permuted-digits --vary scenario=task" in record["command"]
+    domain, task = ((records.values(record, "R", one)) for one in ("default", "scenario=task"))
+    assert domain == task  # on the same stream: all classes in every experience, nothing to hide
+    assert records.method("finetune", stream, "quick", "short") == record
+    assert records.method("finetune", stream, "quick") is None
+    assert not records.is_stale(record)
+    monkeypatch.setattr(finetune, "PRESETS", {"short": {"steps": 3, "hidden": 8}})
+    assert records.is_stale(record)
+
+
+def test_a_field_added_since_at_its_default_is_no_other_setting(monkeypatch):
+    then = {"profile": "quick", "config": {"dgr": records.settings_of("dgr", "quick")}}
+    del then["config"]["dgr"]["weight_decay"]
+    assert not records.is_stale(then)
+    profiles = {"quick": ("split-digits", {"weight_decay": 0.5})}
+    monkeypatch.setattr(recipe.load("dgr"), "PROFILES", profiles)
+    assert records.is_stale(then)
 
 
 def test_verify_of_a_notebook_reports_what_is_not_borne_out(cltutor, monkeypatch, tmp_path):

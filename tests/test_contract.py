@@ -247,6 +247,6 @@ def test_every_check_has_a_mutant():
 
 
 def test_replay_that_is_not_quite_off_is_caught(toy, tmp_path):
-    module = mutant(dgr, ("lr=cfg.lr)", "lr=1.01 * cfg.lr)"))
+    module = mutant(dgr, ("lr=cfg.lr,", "lr=1.01 * cfg.lr,"))
     with pytest.raises(AssertionError):
         without_replay_is_finetune(module, toy(), tmp_path)

@@ -123,6 +123,18 @@ def test_names_of_curves_do_not_overlap(end):
     assert axes.y0 - 3 <= boxes[0][0] and boxes[-1][1] <= axes.y1 + 3
 
 
+def test_a_logarithmic_axis_has_a_tick_at_every_x():
+    picture = figures.curves(
+        {"a": [0.1, 0.5, 0.9]}, [10, 50, 500], xlabel="n", ylabel="a", log_x=True
+    )
+    axes = picture.figure.axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["10", "50", "500"]
+    left, middle, right = axes.transData.transform([(10, 0), (50, 0), (500, 0)])[:, 0]
+    assert (middle - left) / (right - left) == pytest.approx(np.log(5) / np.log(50))
+    with pytest.raises(UserError, match="above 0"):
+        figures.curves({"a": [0.1, 0.5]}, [0, 1], xlabel="n", ylabel="a", log_x=True)
+
+
 def test_names_of_curves_stand_at_their_values():
     picture = figures.curves({"high": [0.5, 0.9], "low": [0.5, 0.2]}, xlabel="k", ylabel="a")
     axes = picture.figure.axes[0]

@@ -11,6 +11,7 @@ from torch.distributions import Normal, kl_divergence
 
 from cltutor.methods import dgr
 from cltutor.nets.mlp import MLP
+from cltutor.seeds import frozen_copy
 from cltutor.stream import mates, visible
 from cltutor.vae import VAE, negative_elbo
 
@@ -84,7 +85,7 @@ def past(stream, **changes):
     cfg, known = replace(CFG, **changes), None
     for exp in list(stream)[:2]:
         known = mates(exp.classes, stream.n_classes, known)
-    teacher = dgr.networks(stream, cfg)
+    teacher = {role: frozen_copy(net) for role, net in dgr.networks(stream, cfg).items()}
     return cfg, teacher, {"classes": known, "seen": 2}
 
 

@@ -23,7 +23,7 @@ def test_schema(label):
     record = SHIPPED[label]
     assert record["schema"] == records.SCHEMA
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", record["date"])
-    assert label.endswith(f".{record['profile']}")
+    assert label.endswith("-".join(filter(None, (record["profile"], record.get("preset")))))
     assert record["command"].startswith("cltutor verify ") and "--record" in record["command"]
     assert record["config_hash"] == records.config_hash(record["config"])
     assert set(record["versions"]) == {"python", "torch"}
@@ -74,6 +74,22 @@ def test_measurements_of_a_method_agree_with_their_matrix():
         for name, function in (("acc", metrics.acc), ("bwt", metrics.bwt)):
             assert values[name] == pytest.approx(function(values["R"]), abs=2e-4)
         assert values["fwt"] == pytest.approx(metrics.fwt(values["R"], values["R0"]), abs=2e-4)
+
+
+def test_the_order_on_permuted_digits():
+    """Five seeds, five times the steps: dreams and stored digits beat noise, and noise nothing."""
+    record = SHIPPED["dgr.permuted-digits.quick-permuted"]
+    settings = ("replay=none", "replay=noise", "default", "replay=exact")
+    none, noise, dreams, exact = (records.values(record, "acc", one) for one in settings)
+    assert len(none) == 5
+    assert min(dreams) > max(noise) and min(exact) > max(noise)
+
+
+def test_gdumb_rises_with_its_memory():
+    record, sizes = SHIPPED["gdumb.split-digits.quick"], (10, 20, 50, 100, 200, 500)
+    keys = ["default" if size == 100 else f"memory={size}" for size in sizes]
+    acc = [sum(records.values(record, "acc", key)) / 5 for key in keys]
+    assert acc == sorted(acc)
 
 
 # --- the parts -----------------------------------------------------------------------------------

@@ -33,15 +33,17 @@ def curves(
     xlabel: str,
     ylabel: str,
     ylim: tuple[float, float] | None = None,
+    log_x: bool = False,
     hlines: Mapping[str, float] | None = None,
     alt: str | None = None,
 ) -> Picture:
     """Curves, each named at its right end.
 
     `series`: label -> (n,) values, or (runs, n) drawn as the mean with its 95 % interval (Student
-    t). `x` (n,), 0..n-1 by default, is shared. `hlines`: label -> value, dashed. NaN leaves a gap.
-    Labels of axes name their units. Numbers: x, then for each series the mean and, for two or
-    more runs, the half width of the band. Raises UserError if lengths differ.
+    t). `x` (n,), 0..n-1 by default, is shared; `log_x`: a logarithmic axis, a tick at every x.
+    `hlines`: label -> value, dashed. NaN leaves a gap. Labels of axes name their units. Numbers:
+    x, then for each series the mean and, for two or more runs, the half width of the band.
+    Raises UserError if lengths differ.
     """
     runs = {label: np.atleast_2d(numbers(y, label)) for label, y in series.items()}
     lengths = {y.shape[1] for y in runs.values() if y.ndim == 2 and y.size}
@@ -51,8 +53,8 @@ def curves(
         raise UserError(f"curves tells at most {len(PALETTE)} series apart; got {len(runs)}")
     n = lengths.pop()
     x = np.arange(n) if x is None else np.asarray(x)
-    if x.shape != (n,) or x.dtype.kind not in "iuf":
-        raise UserError(f"x must be {n} numbers, one for each value of a series")
+    if x.shape != (n,) or x.dtype.kind not in "iuf" or (log_x and not np.all(x > 0)):
+        raise UserError(f"x must be {n} numbers (above 0 if logarithmic), one for each value")
     bands = {label: np.array([mean_interval(c) for c in y.T]).T for label, y in runs.items()}
     hlines = dict(hlines or {})
     with styled():
@@ -81,7 +83,11 @@ def curves(
             labels.append((wrap(label, 20), level, MUTED))
         axes.set(xlabel=xlabel, ylabel=ylabel, ylim=ylim)
         axes.margins(x=0.02)
-        if np.issubdtype(x.dtype, np.integer):
+        if log_x:
+            axes.set_xscale("log")
+            axes.set_xticks(x, [f"{one:g}" for one in x], minor=False)
+            axes.minorticks_off()
+        elif np.issubdtype(x.dtype, np.integer):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _name(figure, axes, labels, on_top=False)
     columns, cells = [xlabel], [x.tolist()]
