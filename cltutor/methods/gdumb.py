@@ -8,7 +8,8 @@ Loss. On a batch (x, y) of the memory, with a solver f that starts anew after ev
 mean over the batch, in nats.
 The memory of M images is filled greedily (`greedy`, Algorithm 1): a class may take up to
     (2)  floor(M / number of classes met so far)
-places; when all are taken, an image of the largest class makes room.
+places; when all are taken, an image of the largest class makes room. It balances labels alone:
+where they come back in every experience (domain scenario), the first one keeps all places.
 
 Carried. The memory, real samples as 8-bit pixels with labels (role `buffer`); which classes have
 met; the solver's weights, for evaluation only; how many experiences were seen.
