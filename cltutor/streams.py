@@ -10,6 +10,8 @@ from cltutor.errors import UserError
 from cltutor.seeds import split_seed
 from cltutor.stream import Scenario, Stream
 
+EXPERIENCES = 5  # of a stream whose name does not say how many
+
 
 def class_order(n_classes: int, seed: int) -> list[int]:
     """Which classes come when: 0, 1, 2, ... for seed 0, else a permutation drawn from the seed.
@@ -24,7 +26,7 @@ def class_order(n_classes: int, seed: int) -> list[int]:
 
 def split(
     dataset: data.Dataset,
-    experiences: int = 5,
+    experiences: int = EXPERIENCES,
     *,
     scenario: Scenario = "class",
     seed: int = 0,
@@ -62,7 +64,8 @@ def split(
                 part["y" + end], part["classes"] = position[y[mine]], tuple(range(per))
         parts.append(part)
     shape, outputs = tuple(dataset.x_train.shape[1:]), per if scenario == "domain" else n_classes
-    return Stream(f"split-{dataset.name}", scenario, outputs, shape, tuple(parts), dataset.levels)
+    name = f"split-{dataset.name}" + ("" if experiences == EXPERIENCES else f"-{experiences}")
+    return Stream(name, scenario, outputs, shape, tuple(parts), dataset.levels)
 
 
 def _resplit(dataset: data.Dataset, share: float, seed: int) -> data.Dataset:
@@ -81,9 +84,19 @@ def _resplit(dataset: data.Dataset, share: float, seed: int) -> data.Dataset:
 
 
 def permuted(
-    dataset: data.Dataset, experiences: int = 5, *, scenario: Scenario = "domain", seed: int = 0
+    dataset: data.Dataset,
+    experiences: int = EXPERIENCES,
+    *,
+    scenario: Scenario = "domain",
+    seed: int = 0,
 ) -> Stream:
-    """All classes in every experience, pixels in an order of its own (the first: as they are)."""
+    """All classes in every experience, pixels in an order of its own (the first: as they are).
+
+    Raises:
+        UserError: fewer than one experience.
+    """
+    if experiences < 1:
+        raise UserError("a stream has at least one experience.")
     n_classes, shape = len(dataset.class_names), tuple(dataset.x_train.shape[1:])
     rng = split_seed(seed, 0, "permutation")["permutation"]
     pixels = dataset.x_train[0].numel()
@@ -98,20 +111,27 @@ def permuted(
         }
         for k in range(experiences)
     )
-    return Stream(f"permuted-{dataset.name}", scenario, n_classes, shape, parts, dataset.levels)
+    name = f"permuted-{dataset.name}" + ("" if experiences == EXPERIENCES else f"-{experiences}")
+    return Stream(name, scenario, n_classes, shape, parts, dataset.levels)
 
 
 def load(name: str, *, seed: int = 0, scenario: Scenario | None = None) -> Stream:
-    """The stream of that name: "split-" or "permuted-" and a data set's name, five experiences.
+    """The stream of that name: KIND-DATASET for five experiences, or KIND-DATASET-EXPERIENCES.
+
+    KIND is split or permuted: "split-mnist-10" deals one digit at a time.
 
     Raises:
         UserError: no such stream or data set, or its files are neither here nor to be had.
     """
-    kind, _, dataset = name.partition("-")
+    kind, *words = name.split("-")
     makers = {"split": split, "permuted": permuted}
-    if kind not in makers:
-        raise UserError(f"unknown stream {name!r}: it is split-DATASET or permuted-DATASET.")
+    if kind not in makers or not words or (len(words) > 1 and not words[-1].isdecimal()):
+        raise UserError(
+            f"unknown stream {name!r}: it is split-DATASET or permuted-DATASET, "
+            "with -10 behind it for ten experiences instead of five."
+        )
     if scenario not in (None, *get_args(Scenario)):
         raise UserError(f"unknown scenario {scenario!r}: choose one of class, domain, task.")
+    experiences = int(words.pop()) if len(words) > 1 else EXPERIENCES
     chosen = {} if scenario is None else {"scenario": scenario}
-    return makers[kind](data.load(dataset), seed=seed, **chosen)
+    return makers[kind](data.load("-".join(words)), experiences, seed=seed, **chosen)

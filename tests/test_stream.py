@@ -37,7 +37,7 @@ def true_classes(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("scenario", ["class", "task"])
 def test_split_deals_out_the_classes(scenario):
     stream = streams.split(dataset(), 3, scenario=scenario)
-    assert (stream.name, stream.scenario, stream.n_classes) == ("split-six", scenario, 6)
+    assert (stream.name, stream.scenario, stream.n_classes) == ("split-six-3", scenario, 6)
     assert stream.shape == SHAPE and stream.target == "label" and len(stream) == 3
     for k, exp in enumerate(stream):
         assert isinstance(exp, Experience) and exp.k == k
@@ -127,6 +127,11 @@ def test_load():
     assert streams.load("permuted-digits").scenario == "domain"
     assert streams.load("split-digits", scenario="task").scenario == "task"
     assert next(iter(streams.load("split-digits", seed=1))).classes != (0, 1)
+    one_by_one = streams.load("split-digits-10")
+    assert [exp.classes for exp in one_by_one] == [(c,) for c in range(10)]
+    assert one_by_one.name == "split-digits-10" and stream.name == "split-digits"
+    assert streams.load("split-digits-5").checksum == stream.checksum
+    assert (len(two := streams.load("permuted-digits-2")), two.name) == (2, "permuted-digits-2")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +140,9 @@ def test_load():
         (lambda: streams.load("digits"), "split-DATASET or permuted-DATASET"),
         (lambda: streams.load("shuffled-digits"), "unknown stream 'shuffled-digits'"),
         (lambda: streams.load("split-letters"), "unknown data set 'letters'"),
+        (lambda: streams.load("split-digits-ten"), "unknown stream 'split-digits-ten'"),
+        (lambda: streams.load("split-digits-3"), "cannot be dealt out to 3"),
+        (lambda: streams.load("permuted-digits-0"), "at least one experience"),
         (lambda: streams.split(dataset(), 4), "6 classes .* 4 experiences: take a divisor"),
         (lambda: streams.split(dataset(), 7), "take a divisor"),
         (lambda: streams.split(dataset(), 3, split=1.0), "split=1.0 .* between 0 and 1"),
