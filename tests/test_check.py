@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cltutor.check import EXERCISES, Hint, Verdict, check
+from cltutor.check import EXERCISES, Verdict, check
+from cltutor.check.hints import Hint
 from cltutor.errors import UserError
 
 

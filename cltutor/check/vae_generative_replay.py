@@ -1,74 +1,8 @@
-"""Check an exercise: `check("01-importance", importance_share)` says "correct" or gives a hint.
-
-An exercise is known by its id, NOTEBOOK-NAME. Its check knows properties and hand-worked values,
-not the solution, and tries typical mistakes before it gives up on a value.
-"""
+"""The exercises of notebook 01."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from cltutor.errors import UserError
-
-
-class Hint(Exception):
-    """What is wrong with an answer, as advice."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What `check` found: true if the answer is right; shown as its message."""
-
-    correct: bool
-    message: str
-
-    def __bool__(self) -> bool:
-        return self.correct
-
-    def __repr__(self) -> str:
-        return self.message
-
-
-def check(exercise: str, function: Callable) -> Verdict:
-    """Try `function` on the cases of `exercise`.
-
-    Raises:
-        UserError: there is no exercise of that id.
-    """
-    if exercise not in EXERCISES:
-        raise UserError(f"unknown exercise {exercise!r}: choose one of {', '.join(EXERCISES)}.")
-    try:
-        EXERCISES[exercise](function)
-    except NotImplementedError:
-        return Verdict(
-            False, "Not written yet: fill in the function above and run this cell again."
-        )
-    except Hint as hint:
-        return Verdict(False, f"Not yet. {hint}")
-    except Exception as error:  # whatever a student's function may raise
-        return Verdict(False, f"It stops with {type(error).__name__}: {error}")
-    return Verdict(True, "Correct.")
-
-
-def expect(condition: bool, hint: str) -> None:
-    """Raise the hint unless the condition holds."""
-    if not condition:
-        raise Hint(hint)
-
-
-def close(value: float, other: float) -> bool:
-    """Equal up to the rounding of 32-bit floats."""
-    return math.isclose(value, other, rel_tol=1e-5)
-
-
-def number(value) -> float:
-    """`value` as a float; a hint if it is none."""
-    try:
-        value = float(value)
-    except (TypeError, ValueError):
-        raise Hint(f"Return one number; {type(value).__name__} came back.") from None
-    expect(not math.isnan(value), "NaN came back: is there a logarithm of 0, or 0 divided by 0?")
-    return value
+from cltutor.check.hints import Hint, close, expect, number
 
 
 def _importance(function) -> None:
