@@ -24,6 +24,18 @@ def by_torch(histogram):
     return torch.exp(-torch.special.xlogy(p, p).sum())
 
 
+def layer(a, b):
+    return a * b + b
+
+
+def feedback(pixels, hidden, latent, n_classes, body=1, head=1, decoder=1, logvar=1, bias=0):
+    """Size of the merged network, its parts so often."""
+    size = body * (layer(pixels, hidden) + layer(hidden, hidden)) + head * layer(hidden, n_classes)
+    size += layer(hidden, latent) + logvar * hidden * latent + bias * latent
+    back = layer(latent, hidden) + layer(hidden, hidden) + layer(hidden, pixels)
+    return size + decoder * back
+
+
 RIGHT = {
     "01-importance": [
         lambda seen, importance: importance / (importance + seen),
@@ -34,6 +46,10 @@ RIGHT = {
         lambda histogram: math.exp(entropy(shares(histogram))),
         lambda histogram: 2 ** (entropy(shares(histogram)) / math.log(2)),
         by_torch,
+    ],
+    "01-feedback": [
+        lambda p, h, z, c: feedback(p, h, z, c),
+        lambda p, h, z, c: float(p * h * 2 + 2 * h * h + 3 * h * z + h * c + 4 * h + z + p + c),
     ],
 }
 
@@ -73,6 +89,28 @@ WRONG = {
         (lambda histogram: float("nan"), "NaN came back"),
         (lambda histogram: shares(histogram), "list came back"),
         (lambda histogram: math.exp(-sum(x * math.log(x) for x in shares(histogram))), "stops"),
+    ],
+    "01-feedback": [
+        (lambda p, h, z, c: feedback(p, h, z, c, body=2), "counted twice"),
+        (lambda p, h, z, c: feedback(p, h, z, c, body=2, bias=1), "counted twice"),
+        (lambda p, h, z, c: feedback(p, h, z, c, bias=1), "has no bias"),
+        (lambda p, h, z, c: feedback(p, h, z, c, head=0), "head of the classifier is missing"),
+        (lambda p, h, z, c: feedback(p, h, z, c, decoder=0), "decoder is missing"),
+        (lambda p, h, z, c: feedback(p, h, z, c, logvar=0), "mean *and* a log-variance"),
+        (lambda p, h, z, c: feedback(p, h, z, c, body=0), "body is missing"),
+        (
+            lambda p, h, z, c: feedback(p, h, z, c, head=0) + layer(z, c),
+            "reads the last hidden layer",
+        ),
+        (
+            lambda p, h, z, c: 2 * feedback(p, h, z, c) - layer(h, c),
+            "not of its frozen copy",
+        ),
+        (lambda p, h, z, c: 2 * p * h + 2 * h * h + 3 * h * z + h * c, "biases are missing"),
+        (lambda p, h, z, c: feedback(p, h, z, c) - 2 * layer(h, h), "two hidden layers each"),
+        (lambda p, h, z, c: 7, "there are 196 numbers, not 7"),
+        (lambda p, h, z, c: 196, "not for the sizes"),
+        (lambda p, h, z, c: None, "NoneType came back"),
     ],
 }
 

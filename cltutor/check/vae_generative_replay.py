@@ -74,4 +74,35 @@ def _effective_classes(function) -> None:
     )
 
 
-EXERCISES = {"01-importance": _importance, "01-effective-classes": _effective_classes}
+def _feedback(function) -> None:
+    pixels, hidden, latent, n_classes = 6, 5, 3, 2
+    body = (6 * 5 + 5) + (5 * 5 + 5)
+    head, decoder = 5 * 2 + 2, (3 * 5 + 5) + (5 * 5 + 5) + (5 * 6 + 6)
+    size = body + (5 * 3 + 3) + 5 * 3 + decoder + head
+    mistakes = {
+        size + body: "The body is counted twice: encoder and solver share it.",
+        size + body + 3: "The body is counted twice: encoder and solver share it.",
+        size + 3: "The layer for the log-variance has no bias in vae.py.",
+        size - head: "The head of the classifier is missing.",
+        size - decoder: "The decoder is missing: without it nothing is drawn.",
+        size - 5 * 3: "An encoder gives a mean *and* a log-variance for every z.",
+        size - body: "The body is missing: the layers from the image to the last hidden layer.",
+        size - head + 3 * 2 + 2: "The head reads the last hidden layer, which is wider than z.",
+        2 * size - head: "Count weights and biases of one network, not of its frozen copy as well.",
+        size
+        - (5 + 5 + 3 + 5 + 5 + 6 + 2): "The biases are missing: b of them in a layer to b units.",
+        size - 2 * (5 * 5 + 5): "Encoder and decoder have two hidden layers each.",
+    }
+    value = number(function(pixels, hidden, latent, n_classes))
+    case = f"{pixels} pixels, hidden={hidden}, latent={latent}, {n_classes} classes"
+    expect(value not in mistakes, mistakes.get(value, ""))
+    expect(value == size, f"With {case} there are {size} numbers, not {value:g}.")
+    published = number(function(784, 400, 100, 10))
+    expect(published == 1_073_694, "Right once, but not for the sizes of the paper's network.")
+
+
+EXERCISES = {
+    "01-importance": _importance,
+    "01-effective-classes": _effective_classes,
+    "01-feedback": _feedback,
+}
