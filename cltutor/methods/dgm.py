@@ -34,7 +34,6 @@ Reference. Ostapenko et al. 2019, section 3, and its code; Serra et al. 2018, se
 
 from dataclasses import dataclass, field
 from functools import partial
-from math import ceil
 from typing import Literal
 
 import torch
@@ -47,7 +46,7 @@ from cltutor.stream import Tick, batches, visible
 
 @dataclass(frozen=True)
 class Config:
-    steps: int = field(default=400, metadata=dict(source="ours; per experience", range=(1, 10**5)))
+    steps: int = field(default=300, metadata=dict(source="ours; per experience", range=(1, 10**5)))
     batch: int = field(default=64, metadata=dict(source="Ostapenko 2019", range=(1, 4096)))
     lr: float = field(default=2e-3, metadata=dict(source="Ostapenko 2019", range=(1e-6, 1.0)))
     seed: int = field(default=0, metadata=dict(source="yours", range=(0, 2**31 - 1)))
@@ -88,31 +87,20 @@ def compensation(e: torch.Tensor, s: float, s_max: float) -> torch.Tensor:
     return s_max / s * ((s * e).clamp(-50, 50).cosh() + 1) / (e.cosh() + 1)
 
 
+def gate(layers, reserved, e, s: float, s_max: float) -> None:
+    """Eq. 6 on the gradients of the layers, Eq. 7 on those of the scores e; in place."""
+    for layer, kept in zip(layers, reserved, strict=True):
+        layer.grad.masked_fill_(kept, 0.0)
+    for one in e:
+        one.grad.mul_(compensation(one.detach(), s, s_max))
+
+
 def critic_loss(d, x, fake, a, lam_gp) -> torch.Tensor:
     """Eq. 2; a (B, 1, 1, 1) in [0, 1]: where on the line from fake to x the slope is taken."""
     between = (a * x + (1 - a) * fake).requires_grad_()
     (slope,) = torch.autograd.grad(d(between).sum(), between, create_graph=True)
     penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
     return d(fake).mean() - d(x).mean() + lam_gp * penalty
-
-
-def free(generator) -> list[int]:
-    """How many units or weights no past mask has, per layer that has masks."""
-    return [int((~u).sum()) for u in generator.used()]
-
-
-def new_units(generator, before: list[int]) -> list[int]:
-    """Units to add to each hidden layer so that again as much is free as there was `before`.
-
-    With masks on weights: rows that hold as many weights as were reserved in the layer; in the last
-    hidden layer at least as many as the output layer needs columns.
-    """
-    lost = [then - now for then, now in zip(before, free(generator), strict=True)]
-    if generator.mask != "weights":
-        return lost
-    layers, output = generator.layers[:-1], generator.layers[-1]
-    rows = [ceil(n / layer[0].numel()) for n, layer in zip(lost, layers, strict=False)]
-    return [*rows[:-1], max(rows[-1], ceil(lost[-1] / output[:, 0].numel()))]
 
 
 def networks(stream, cfg, device="cpu", carried=None):
@@ -147,7 +135,7 @@ def run(stream, cfg, *, device="cpu", carried=None):
             old = batches(x_, y_, cfg.batch, cfg.steps, rng["old"], device)
             known = generator.known.float()
             heads = known.T @ known > 0  # [c]: the classes that class c was seen with
-        used, reserved, room = generator.used(), generator.reserved(), free(generator)
+        used, reserved, free = generator.used(), generator.reserved(), generator.free()
         e = [torch.randn(shape, generator=rng["mask"]) for shape in generator.masked()]
         e = [one.to(device).requires_grad_() for one in e]
         weights = [*generator.parameters(), *e]
@@ -182,15 +170,12 @@ def run(stream, cfg, *, device="cpu", carried=None):
                 loss = loss + losses["class"]  # Eq. 3
             optimizer.zero_grad()
             loss.backward()
-            for layer, kept in zip(generator.layers, reserved, strict=True):
-                layer.grad.masked_fill_(kept, 0.0)  # Eq. 6
-            for one in e:
-                one.grad.mul_(compensation(one.detach(), s_k, cfg.s_max))  # Eq. 7
+            gate(generator.layers, reserved, e, s_k, cfg.s_max)
             optimizer.step()
             yield Tick(exp.k, step + 1, cfg.steps, losses, learner)
         # What survives to the next experience
         generator.remember(exp.classes, [one.detach() > 0 for one in e])
         if cfg.grow:
-            generator.grow(new_units(generator, room), rng["grow"])
+            generator.grow(generator.new_units(free), rng["grow"])
         carried = {"solver": state(solver), "generator": state(generator), "seen": seen + 1}
         yield Tick(exp.k, cfg.steps, cfg.steps, {}, learner, carried)

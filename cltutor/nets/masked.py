@@ -4,7 +4,7 @@ Each experience has a binary mask, and its classes are drawn by the part of the 
 mask cuts out. What no mask reserves is free to learn.
 """
 
-from math import prod
+from math import ceil, prod
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,10 @@ class MaskedGenerator(nn.Module):
         """(*shape) bool for each of `masked()`: what the mask of some experience has."""
         return [mask.any(0) for mask in self.masks]
 
+    def free(self) -> list[int]:
+        """How many units or weights no mask has, for each of `masked()`."""
+        return [int((~used).sum()) for used in self.used()]
+
     def reserved(self) -> list[Tensor]:
         """Per layer (out, in, ...) bool: the weights that may not change any more.
 
@@ -102,6 +106,8 @@ class MaskedGenerator(nn.Module):
             ways = zip(links, links[1:], strict=False)
             units = [into.any(1) & out_of[:, 1:].any(0) for into, out_of in ways]
         for i, mask in enumerate(units):
+            if not mask.any():  # a layer has a unit at least: one of zeros
+                mask, layers[i] = torch.arange(len(mask), device=mask.device) == 0, 0 * layers[i]
             constant = mask.new_ones(1)
             layers[i] = layers[i][mask]
             layers[i + 1] = layers[i + 1][:, torch.cat([constant, mask])]
@@ -112,7 +118,8 @@ class MaskedGenerator(nn.Module):
         h = torch.cat([z, F.one_hot(y, self.n_classes)], 1)
         h = h[:, :, None, None] if self.conv else h
         for i, layer in enumerate(layers):
-            h = torch.cat([torch.ones_like(h[:, :1]), F.relu(h) if i else h], 1)
+            constant = h.new_ones(len(h), 1, *h.shape[2:])
+            h = torch.cat([constant, F.relu(h) if i else h], 1)
             if self.conv:
                 stride, padding = (2, 1) if i else (1, 0)
                 h = F.conv_transpose2d(h, layer.transpose(0, 1), stride=stride, padding=padding)
@@ -155,6 +162,21 @@ class MaskedGenerator(nn.Module):
         self.known = torch.cat([self.known, row])
         for i, mask in enumerate(masks):
             setattr(self, f"mask{i}", torch.cat([getattr(self, f"mask{i}"), mask[None]]))
+
+    def new_units(self, before: list[int]) -> list[int]:
+        """Units to add to each hidden layer so that again as much is `free` as there was before.
+
+        With masks on weights, new units of one layer are new columns of the next, and the rest
+        comes as rows; the last hidden layer has to provide the columns of the output layer.
+        """
+        lost, more = [then - now for then, now in zip(before, self.free(), strict=True)], [0]
+        if self.mask != "weights":
+            return lost
+        for n, layer in zip(lost, self.layers[:-1], strict=False):
+            columns, row = more[-1] * layer[:, 0].numel(), layer[0].numel()
+            row += more[-1] * layer[0, 0].numel()
+            more.append(ceil(max(0, n - columns) / row))
+        return [*more[1:-1], max(more[-1], ceil(lost[-1] / self.layers[-1][:, 0].numel()))]
 
     @torch.no_grad()
     def grow(self, more: list[int], rng: torch.Generator) -> None:
