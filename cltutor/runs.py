@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cltutor import cache, claims, config, metrics, notebook, recipe, records
+from cltutor import cache, claims, config, metrics, notebook, recipe, records, samples
 from cltutor.errors import UserError
 
 ATTEMPTS = 100  # at giving a folder its name while other runs do the same
@@ -50,14 +50,24 @@ def run_method(name: str, profile: str, seed: int, changes: dict) -> dict:
     """Fit a method, with the changes that `recipe.setting` takes; its result.json."""
     method, stream, cfg = recipe.setting(name, profile, seed, **changes)
     start = time.perf_counter()
-    result = recipe.fit(method, stream, cfg, threads=1, progress=sys.stderr.isatty())
+    options = {"threads": 1, "progress": sys.stderr.isatty()}
+    result = recipe.fit(method, stream, cfg, watch={"drawn": samples.draw()}, **options)
     return {
         "name": name,
         "claims": [],
-        "values": result.summary(),
+        "values": measured(result, stream),
         "config": {name: result.config},
         **facts(start, result.environment),
     }
+
+
+def measured(result, stream) -> dict:
+    """The main numbers of a fit whose `watch` had "drawn", with those of a conditional generator.
+
+    See `Result.summary` and `samples.summary`.
+    """
+    with recipe.torch_threads(1):
+        return result.summary() | samples.summary(result.values["drawn"][1:], stream)
 
 
 def run_notebook(path: Path, values: dict, folder: Path) -> dict:
@@ -169,13 +179,14 @@ def verify_method(name: str, profile: str, seeds: int, vary=(), workers=1, **cho
         for label, changes in settings.items()
         for seed in range(seeds)
     }
-    results = recipe.fit_many(jobs, workers=workers, progress=sys.stderr.isatty())
+    options = {"workers": workers, "progress": sys.stderr.isatty()}
+    results = recipe.fit_many(jobs, watch={"drawn": samples.draw()}, **options)
     runs = [
         {
             "seed": seed,
             "setting": label,
             "claims": [],
-            "values": result.summary(),
+            "values": measured(result, jobs[label, seed][1]),
             "config": {name: result.config},
             **facts(time.perf_counter(), result.environment),
             "seconds": round(sum(result.seconds), 1),

@@ -115,6 +115,25 @@ def permuted(
     return Stream(name, scenario, n_classes, shape, parts, dataset.levels)
 
 
+MAKERS = {"split": split, "permuted": permuted}
+
+
+def parse(name: str) -> tuple[str, str, int]:
+    """(kind, data set, experiences) of a stream's name, such as ("split", "mnist", 10).
+
+    Raises:
+        UserError: it is not of that form.
+    """
+    kind, *words = name.split("-")
+    if kind not in MAKERS or not words or (len(words) > 1 and not words[-1].isdecimal()):
+        raise UserError(
+            f"unknown stream {name!r}: it is split-DATASET or permuted-DATASET, "
+            "with -10 behind it for ten experiences instead of five."
+        )
+    experiences = int(words.pop()) if len(words) > 1 else EXPERIENCES
+    return kind, "-".join(words), experiences
+
+
 def load(name: str, *, seed: int = 0, scenario: Scenario | None = None) -> Stream:
     """The stream of that name: KIND-DATASET for five experiences, or KIND-DATASET-EXPERIENCES.
 
@@ -123,15 +142,8 @@ def load(name: str, *, seed: int = 0, scenario: Scenario | None = None) -> Strea
     Raises:
         UserError: no such stream or data set, or its files are neither here nor to be had.
     """
-    kind, *words = name.split("-")
-    makers = {"split": split, "permuted": permuted}
-    if kind not in makers or not words or (len(words) > 1 and not words[-1].isdecimal()):
-        raise UserError(
-            f"unknown stream {name!r}: it is split-DATASET or permuted-DATASET, "
-            "with -10 behind it for ten experiences instead of five."
-        )
+    kind, dataset, experiences = parse(name)
     if scenario not in (None, *get_args(Scenario)):
         raise UserError(f"unknown scenario {scenario!r}: choose one of class, domain, task.")
-    experiences = int(words.pop()) if len(words) > 1 else EXPERIENCES
     chosen = {} if scenario is None else {"scenario": scenario}
-    return makers[kind](data.load("-".join(words)), experiences, seed=seed, **chosen)
+    return MAKERS[kind](data.load(dataset), experiences, seed=seed, **chosen)

@@ -43,7 +43,8 @@ LARGE_FILES: dict[str, str] = {}  # file over 1 MB: reason
 HEADINGS = ("Idea.", "Loss.", "Carried.", "Toggle.", "Deviations.", "Reference.")
 NOT_IN_METHODS = {
     *("methods", "metrics", "figures", "recipe", "claims", "records", "runs", "cache"),
-    *("checkpoint", "result", "judge", "check", "notebook", "cli", "session", "panel", "course"),
+    *("checkpoint", "result", "judge", "samples", "check", "notebook", "cli", "session", "panel"),
+    "course",
 }
 NOT_IN_CORE = {"IPython", "ipykernel", "ipywidgets", "jupyter_core", "jupyter_client", "nbformat"}
 NOT_IN_CORE |= {"nbconvert", "papermill", "matplotlib", "torchvision"}
@@ -209,7 +210,7 @@ def test_only_recipe_and_check_import_methods():
 
 
 def test_the_core_runs_without_jupyter_figures_and_torchvision():
-    names = ["cltutor.recipe", "cltutor.metrics", "cltutor.judge"]
+    names = ["cltutor.recipe", "cltutor.metrics", "cltutor.judge", "cltutor.samples"]
     for folder in ("methods", "nets"):
         names += [f"cltutor.{folder}.{path.stem}" for path in (PACKAGE / folder).glob("[a-z]*.py")]
     program = f"import sys, {', '.join(names)}; print(*sys.modules, sep='\\n')"
