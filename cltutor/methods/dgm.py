@@ -1,35 +1,36 @@
 """Dynamic generative memory: a generator that gives each experience units of its own.
 
-Idea. Nothing is rehearsed by the generator. It learns, with each experience's images, also which
-of its units to use; afterwards these are reserved: no later step changes the weights between
-them, so the old images stay as they are, to the last bit. As much as was reserved grows anew. The
-class head of the discriminator learns from real current and generated old images: the solver.
+Idea. The generator rehearses nothing. With the images of an experience it learns which of its units
+to use for them; afterwards these are reserved: no later step changes a weight between them, and the
+old images stay as they are, to the last bit. As much as was reserved grows anew. The solver is the
+class head of the discriminator, which learns from real current and generated old images.
 
-Loss. On a batch (x, y) of the current experience, images x~ = g(z, y, m) of its mask m, old images
-x' of class y', discriminator with class head f and critic d,
-    (1)  L_f = s CE(f(x), y) + (1 - s) CE(f(x'), y')  "new", "replayed"
-    (2)  L_d = mean d(x~) - mean d(x) + lam_gp mean (|grad d(x^)| - 1)^2    "critic"
-    (3)  L_g = - mean d(x~) + lam_mask R + CE(f(x~), y)    "fool", "sparse", "class"
-    (4)  m = sigmoid(s_k e);  s_k from 1/s_max to s_max, linear in the step
+Loss. On a batch (x, y) of the current experience, images x~ = g(z, y; m) of its mask m, generated
+images x' of old classes y', a discriminator with class head f and critic d,
+    (1)  L_f = s CE(f(x), y) + (1 - s) CE(f(x'), y')                "new", "replayed"
+    (2)  L_d = mean d(x~) - mean d(x) + lam_gp mean (|grad d(x^)| - 1)^2        "critic"
+    (3)  L_g = - mean d(x~) + lam_mask R + CE(f(x~), y)              "fool", "sparse", "class"
+    (4)  m = sigmoid(q e),  q from 1/s_max to s_max, linear in the steps
     (5)  R = sum m (1 - u) / sum (1 - u)
-    (6)  grad of weight ij, times 1 - min(u_i, u_j)
-    (7)  grad of e, times (s_max / s_k) (cosh(s_k e) + 1) / (cosh(e) + 1)
-s = 1/(seen + 1); x^ on the line from x to x~; e scores of the current mask; u 1 where a past mask
-has 1. The CE of Eq. 3 is there only if an experience has several classes. Eq. 7 gives e the
-gradient that it would have with slope s_max and no saturation. At the end m is rounded to 0 or 1.
+    (6)  gradient of weight ij, times 1 - min(u_i, u_j)
+    (7)  gradient of e, times (s_max / q) (cosh(q e) + 1) / (cosh(e) + 1)
+s = 1/(seen + 1); x^ is drawn on the line from x~ to x; e are the scores of the current mask; u is 1
+where a past mask is, and 1 at the constant input, the inputs of the network and the pixels. CE is
+in Eq. 3 where an experience has several classes. Eq. 7 makes the gradient of e that of s_max
+sigmoid(e), which does not vanish while q rises. At the end m becomes 1 where e > 0, else 0.
 
-Carried. Weights of solver and generator, the masks of all past experiences, and which classes each
-of these had, all in the role of the generator; how many experiences were seen. No real samples.
+Carried. Weights of solver and generator; in the generator's role the masks of all past experiences
+too, and which classes each had; which classes have met; how many experiences were seen. No real
+samples: the old images of Eq. 1 are drawn once, when an experience begins.
 
-Toggle. `mask`: "units" (DGMa), "weights" (DGMw), "none": fine-tuning of the generator. `grow`.
+Toggle. `mask`: "units" (DGMa), "weights" (DGMw), "none" (fine-tuning the generator). `grow`.
 
-Deviations. The output layer is shared and gated, the class a one-hot input (the authors' code has
-an output layer and a batch norm per class, and then masks are hardly needed); no batch norm.
-Images in [0, 1]. One step of f and d together, on as many old images as new ones, weighted by s;
-the authors' code takes a step for each class seen. s_k rises once, R is not rescaled as the
-network grows, no epoch is selected on real images of the past. Eq. 7 clamps s_k e to +-50.
+Deviations. All classes share one output layer, gated, and the class is a one-hot input: with an
+output layer and batch norm for each class, as in the authors' code, masks have little left to do.
+No batch norm. Eq. 1: one step, as many old as new images; theirs takes a step per class seen. q
+rises once and not per epoch, R is not rescaled with growth, no epoch is selected on real past data.
 
-Reference. Ostapenko et al. 2019, section 3, and its code; Serra et al. 2018, sections 2.3-2.5.
+Reference. Ostapenko et al. 2019, section 3, and their code; Serra et al. 2018, sections 2.2 to 2.6.
 """
 
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ import torch.nn.functional as F
 
 from cltutor.nets.masked import Discriminator, MaskedGenerator
 from cltutor.seeds import build, split_seed, state
-from cltutor.stream import Tick, batches, visible
+from cltutor.stream import Tick, batches, mates, visible
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Config:
     nets: Literal["linear", "conv"] = "linear"
 
 
-MNIST = dict(steps=1500, width=100, hidden=400, latent=32)
+MNIST = dict(steps=1000, width=64, hidden=200, latent=32)
 PAPER = dict(steps=9500, nets="conv", width=20, hidden=128, latent=128, s_max=1e5, lam_mask=0.01)
 PRESETS = {"dgmw": PAPER | dict(mask="weights", width=6, s_max=1e4, lam_mask=0.08)}
 PROFILES = {
@@ -72,7 +73,7 @@ PROFILES = {
 
 
 def anneal(step: int, steps: int, s_max: float) -> float:
-    """s_k of Eq. 4 at step 0, ..., steps - 1."""
+    """q of Eq. 4 at step 0, ..., steps - 1."""
     return 1 / s_max + (s_max - 1 / s_max) * step / max(1, steps - 1)
 
 
@@ -82,17 +83,17 @@ def sparsity(masks: list[torch.Tensor], used: list[torch.Tensor]) -> torch.Tenso
     return taken / max(1, sum(int((~u).sum()) for u in used))
 
 
-def compensation(e: torch.Tensor, s: float, s_max: float) -> torch.Tensor:
+def compensation(e: torch.Tensor, q: float, s_max: float) -> torch.Tensor:
     """The factor of Eq. 7, of the shape of e."""
-    return s_max / s * ((s * e).clamp(-50, 50).cosh() + 1) / (e.cosh() + 1)
+    return s_max / q * ((q * e).clamp(-50, 50).cosh() + 1) / (e.cosh() + 1)
 
 
-def gate(layers, reserved, e, s: float, s_max: float) -> None:
+def gate(layers, reserved, e, q: float, s_max: float) -> None:
     """Eq. 6 on the gradients of the layers, Eq. 7 on those of the scores e; in place."""
     for layer, kept in zip(layers, reserved, strict=True):
         layer.grad.masked_fill_(kept, 0.0)
     for one in e:
-        one.grad.mul_(compensation(one.detach(), s, s_max))
+        one.grad.mul_(compensation(one.detach(), q, s_max))
 
 
 def critic_loss(d, x, fake, a, lam_gp) -> torch.Tensor:
@@ -126,15 +127,13 @@ def run(stream, cfg, *, device="cpu", carried=None):
         generator = networks(stream, cfg, device, carried)["generator"]
         solver, learner["generator"] = learner["solver"], generator
         seen = 0 if carried is None else carried["seen"]
-        s, names = 1 / (seen + 1), ("batches", "replay", "old", "z", "line", "mask", "grow")
-        rng = split_seed(cfg.seed, exp.k, *names)
-        if seen:
-            n = len(exp.y) // len(exp.classes)
-            y_ = generator.known.nonzero()[:, 1].repeat_interleave(n)
+        s = 1 / (seen + 1)
+        rng = split_seed(cfg.seed, exp.k, "batches", "replay", "old", "z", "line", "mask", "grow")
+        known = mates(exp.classes, stream.n_classes, carried and carried["classes"])
+        if seen:  # of every old class as many images as of a current one
+            y_ = generator.known.nonzero()[:, 1].repeat_interleave(len(exp.y) // len(exp.classes))
             x_ = generator.sample(len(y_), rng["replay"], y_)
             old = batches(x_, y_, cfg.batch, cfg.steps, rng["old"], device)
-            known = generator.known.float()
-            heads = known.T @ known > 0  # [c]: the classes that class c was seen with
         used, reserved, free = generator.used(), generator.reserved(), generator.free()
         e = [torch.randn(shape, generator=rng["mask"]) for shape in generator.masked()]
         e = [one.to(device).requires_grad_() for one in e]
@@ -144,8 +143,8 @@ def run(stream, cfg, *, device="cpu", carried=None):
         for step, (x, y) in enumerate(
             batches(exp.x, exp.y, cfg.batch, cfg.steps, rng["batches"], device)
         ):
-            s_k = anneal(step, cfg.steps, cfg.s_max)
-            masks = [torch.sigmoid(s_k * one) for one in e]  # Eq. 4
+            q = anneal(step, cfg.steps, cfg.s_max)
+            masks = [torch.sigmoid(q * one) for one in e]  # Eq. 4
             z = torch.randn(len(x), cfg.latent, generator=rng["z"]).to(device)
             a = torch.rand(len(x), 1, 1, 1, generator=rng["line"]).to(device)
             fake = generator(z, y, masks)
@@ -154,7 +153,7 @@ def run(stream, cfg, *, device="cpu", carried=None):
             losses, loss = {"new": new, "critic": critic}, s * new
             if seen:
                 x_, y_ = next(old)
-                logits = visible(solver(x_), heads[y_], stream.scenario)
+                logits = visible(solver(x_), known.to(device)[y_], stream.scenario)
                 losses["replayed"] = F.cross_entropy(logits, y_)
                 loss = loss + (1 - s) * losses["replayed"]  # Eq. 1
             optimizer_f.zero_grad()
@@ -170,12 +169,13 @@ def run(stream, cfg, *, device="cpu", carried=None):
                 loss = loss + losses["class"]  # Eq. 3
             optimizer.zero_grad()
             loss.backward()
-            gate(generator.layers, reserved, e, s_k, cfg.s_max)
+            gate(generator.layers, reserved, e, q, cfg.s_max)
             optimizer.step()
             yield Tick(exp.k, step + 1, cfg.steps, losses, learner)
         # What survives to the next experience
         generator.remember(exp.classes, [one.detach() > 0 for one in e])
         if cfg.grow:
             generator.grow(generator.new_units(free), rng["grow"])
-        carried = {"solver": state(solver), "generator": state(generator), "seen": seen + 1}
+        carried = {"solver": state(solver), "generator": state(generator)}
+        carried |= {"seen": seen + 1, "classes": known}
         yield Tick(exp.k, cfg.steps, cfg.steps, {}, learner, carried)
