@@ -36,7 +36,25 @@ def feedback(pixels, hidden, latent, n_classes, body=1, head=1, decoder=1, logva
     return size + decoder * back
 
 
+def reused(masks):
+    return [
+        float((mask & masks[:k].any(0)).sum() / max(1, mask.sum())) if k else 0.0
+        for k, mask in enumerate(masks)
+    ]
+
+
+def vectorised(masks):
+    before = masks.int().cumsum(0) - masks.int() > 0
+    return (masks & before).sum(1) / masks.sum(1).clamp(min=1)
+
+
+def capacity(width, share, k, grow):
+    return (width * (1 + share * k), width) if grow else (width, width * (1 - share) ** k)
+
+
 RIGHT = {
+    "03-reuse": [reused, vectorised],
+    "03-capacity": [capacity, lambda *case: np.array(capacity(*case))],
     "01-importance": [
         lambda seen, importance: importance / (importance + seen),
         lambda seen, importance: np.float64(1 / (1 + seen / importance)),
@@ -54,6 +72,61 @@ RIGHT = {
 }
 
 WRONG = {
+    "03-reuse": [
+        (lambda masks: [1.0, 1.0, 1.0], "not part of its own past"),
+        (
+            lambda masks: (
+                [0.0] + [(a & b).sum() / b.sum() for a, b in zip(masks, masks[1:], strict=False)]
+            ),
+            "not only the last",
+        ),
+        (
+            lambda masks: (
+                [0.0]
+                + [
+                    (m & masks[:k].any(0)).sum() / masks[:k].any(0).sum()
+                    for k, m in enumerate(masks)
+                    if k
+                ]
+            ),
+            "size of the mask",
+        ),
+        (
+            lambda masks: (
+                [0.0] + [(m & masks[:k].any(0)).float().mean() for k, m in enumerate(masks) if k]
+            ),
+            "not by all units",
+        ),
+        (lambda masks: [1 - x for x in reused(masks)], "share of new units"),
+        (
+            lambda masks: [x * m.sum() for x, m in zip(reused(masks), masks, strict=True)],
+            "numbers of units",
+        ),
+        (lambda masks: [0.5, 2 / 3, 3 / 5], "nothing in it can be reused"),
+        (lambda masks: [0.0, 0.1, 0.2], "not 0.000, 0.100, 0.200"),
+        (lambda masks: 0.5, "float came back"),
+        (lambda masks: [0.0, 0.5], "2 came back"),
+        (
+            lambda masks: (masks & (masks.int().cumsum(0) - masks.int() > 0)).sum(1) / masks.sum(1),
+            "0 divided by 0",
+        ),
+        (lambda masks: reused(masks) if len(masks) > 1 else [1.0], "without units reuses none"),
+    ],
+    "03-capacity": [
+        (lambda *case: capacity(*case)[::-1], "units first"),
+        (
+            lambda w, s, k, g: capacity(w, s, k, g) if g else (w, w * max(0, 1 - k * s)),
+            "a share of what is still free",
+        ),
+        (lambda w, s, k, g: capacity(w, s, k, g) if g else (w, w * s**k), "1 - share"),
+        (lambda w, s, k, g: capacity(w, s, k, False), "grows by what each mask takes"),
+        (
+            lambda w, s, k, g: (w * (1 + s) ** k, w) if g else capacity(w, s, k, g),
+            "not grow by a factor",
+        ),
+        (lambda w, s, k, g: (w + 1, w), "32 units, 32 of them free; 33 and 32"),
+        (lambda w, s, k, g: w, "int came back"),
+    ],
     "01-importance": [
         (lambda seen, importance: 1 / (seen + 1), "has no influence yet"),
         (

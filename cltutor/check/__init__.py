@@ -8,11 +8,11 @@ before it gives up on a value.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cltutor.check import vae_generative_replay
+from cltutor.check import dynamic_generative_memory, vae_generative_replay
 from cltutor.check.hints import Hint
 from cltutor.errors import UserError
 
-EXERCISES = {**vae_generative_replay.EXERCISES}
+EXERCISES = {**vae_generative_replay.EXERCISES, **dynamic_generative_memory.EXERCISES}
 
 
 @dataclass(frozen=True)
