@@ -1,7 +1,7 @@
 """Masks that reserve a generator's parts, and DGM: by hand, by differences, and to the last bit."""
 
 from dataclasses import replace
-from math import cosh
+from math import cosh, exp, log
 
 import pytest
 import torch
@@ -65,12 +65,29 @@ def test_sparsity_when_nothing_is_free():
 @pytest.mark.parametrize("s", [0.1, 1.0, 5.0])
 def test_the_compensated_gradient_is_that_of_a_slope_that_does_not_saturate(s):
     """(s_max / s) (cosh(s e) + 1) / (cosh(e) + 1) times d sigmoid(s e)/de = s_max sigmoid'(e)."""
-    e = torch.tensor([-2.0, -0.3, 0.0, 1.5], dtype=torch.float64).requires_grad_()
-    torch.sigmoid(s * e).sum().backward()
+    e = torch.tensor([-2.0, -0.3, 0.1, 1.5], dtype=torch.float64).requires_grad_()
+    dgm.opened(e, s).sum().backward()
     got = e.grad * dgm.compensation(e.detach(), s, 20.0)
     h, at = 1e-6, e.detach()
     by_differences = 20.0 * (torch.sigmoid(at + h) - torch.sigmoid(at - h)) / (2 * h)
     torch.testing.assert_close(got, by_differences, rtol=1e-6, atol=0)
+
+
+def test_masks_by_hand():
+    """sigmoid(2 log 2) = 4/5, sigmoid(-log 3) = 1/4."""
+    e = torch.tensor([0.0, log(2), -log(3) / 2])
+    assert dgm.opened(e, 2.0).tolist() == pytest.approx([0.5, 0.8, 0.25])
+    torch.testing.assert_close(dgm.opened(50 * e, 3.0), torch.sigmoid(150 * e))
+
+
+def test_open_and_closed_units_have_a_slope_in_32_bits():
+    """At q e = 30 the sigmoid rounds to 1; its slope, as that of a closed unit, is e^-30."""
+    e = torch.tensor([-3.0, 3.0]).requires_grad_()
+    dgm.opened(e, 10.0).sum().backward()
+    torch.testing.assert_close(e.grad, torch.full((2,), 10 * exp(-30)), rtol=1e-4, atol=0)
+    got = e.grad * dgm.compensation(e.detach(), 10.0, 400.0)
+    slope = 400 * torch.sigmoid(e.detach()) * (1 - torch.sigmoid(e.detach()))
+    torch.testing.assert_close(got, slope, rtol=1e-4, atol=0)
 
 
 def test_compensation_by_hand_and_clamped():
@@ -212,7 +229,7 @@ def test_the_gradient_of_the_generators_loss_by_differences(toy):
     s, s_max, h = 0.7, 5.0, 1e-6
 
     def loss():
-        masks = [torch.sigmoid(s * one) for one in e]
+        masks = [dgm.opened(one, s) for one in e]
         return -solver.score(net(z, y, masks)).mean() + 0.3 * dgm.sparsity(masks, net.used())
 
     loss().backward()

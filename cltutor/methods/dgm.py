@@ -29,6 +29,7 @@ Deviations. All classes share one output layer, gated, and the class is a one-ho
 output layer and batch norm for each class, as in the authors' code, masks have little left to do.
 No batch norm. Eq. 1: one step, as many old as new images; theirs takes a step per class seen. q
 rises once and not per epoch, R is not rescaled with growth, no epoch is selected on real past data.
+q e is clamped to +-50 in Eq. 7, as in the code of HAT.
 
 Reference. Ostapenko et al. 2019, section 3, and their code; Serra et al. 2018, sections 2.2 to 2.6.
 """
@@ -75,6 +76,12 @@ PROFILES = {
 def anneal(step: int, steps: int, s_max: float) -> float:
     """q of Eq. 4 at step 0, ..., steps - 1."""
     return 1 / s_max + (s_max - 1 / s_max) * step / max(1, steps - 1)
+
+
+def opened(e: torch.Tensor, q: float) -> torch.Tensor:
+    """m of Eq. 4, of the shape of e; its slope does not round to 0 where m rounds to 1."""
+    closed = torch.sigmoid(-q * e.abs())
+    return torch.where(e > 0, 1 - closed, closed)
 
 
 def sparsity(masks: list[torch.Tensor], used: list[torch.Tensor]) -> torch.Tensor:
@@ -144,7 +151,7 @@ def run(stream, cfg, *, device="cpu", carried=None):
             batches(exp.x, exp.y, cfg.batch, cfg.steps, rng["batches"], device)
         ):
             q = anneal(step, cfg.steps, cfg.s_max)
-            masks = [torch.sigmoid(q * one) for one in e]  # Eq. 4
+            masks = [opened(one, q) for one in e]
             z = torch.randn(len(x), cfg.latent, generator=rng["z"]).to(device)
             a = torch.rand(len(x), 1, 1, 1, generator=rng["line"]).to(device)
             fake = generator(z, y, masks)
