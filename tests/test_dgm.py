@@ -282,6 +282,15 @@ def test_the_constant_input_is_a_bias():
     torch.testing.assert_close(net(z, y, []).flatten(), x)
 
 
+def test_convolutions_draw_the_middle_of_32_pixels():
+    whole = MaskedGenerator((1, 32, 32), 3, 2, [2, 3, 2], "units", conv=True)
+    small = MaskedGenerator((1, 20, 8), 3, 2, [2, 3, 2], "units", conv=True)
+    small.load_state_dict(whole.state_dict())
+    z, y = torch.randn(2, 2, generator=rng()), torch.tensor([0, 2])
+    middle = whole(z, y, [])[:, :, 6:26, 12:20]
+    torch.testing.assert_close(small(z, y, []), middle, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("mask", ["units", "weights"])
 def test_an_empty_mask_leaves_the_bias_of_the_output(mask):
     net = generator(mask)
@@ -379,6 +388,15 @@ def test_new_units_for_masks_on_weights_by_hand():
     assert net.new_units([12, 9, 16]) == [2, 3]
     net.grow([2, 3], rng())
     assert all(now >= then for now, then in zip(net.free(), [12, 9, 16], strict=True))
+
+
+def test_new_rows_are_as_long_as_the_layer_before_has_grown():
+    """Layers of 4x6, 4x5 and 4x5: 20 lost in the second, 8 in columns, 12 in rows of 5 + 2."""
+    net = generator("weights", (4, 4))
+    before, masks = net.free(), [torch.zeros(shape).bool() for shape in net.masked()]
+    masks[0][:2], masks[1][:] = True, True
+    net.remember((0,), masks)
+    assert net.new_units(before) == [2, 2]
 
 
 def test_new_units_of_convolutions_by_hand():
