@@ -65,7 +65,7 @@ def test_sparsity_when_nothing_is_free():
 @pytest.mark.parametrize("s", [0.1, 1.0, 5.0])
 def test_the_compensated_gradient_is_that_of_a_slope_that_does_not_saturate(s):
     """(s_max / s) (cosh(s e) + 1) / (cosh(e) + 1) times d sigmoid(s e)/de = s_max sigmoid'(e)."""
-    e = torch.tensor([-2.0, -0.3, 0.1, 1.5], dtype=torch.float64).requires_grad_()
+    e = torch.tensor([-2.0, -0.3, 0.0, 1.5], dtype=torch.float64).requires_grad_()
     dgm.opened(e, s).sum().backward()
     got = e.grad * dgm.compensation(e.detach(), s, 20.0)
     h, at = 1e-6, e.detach()
@@ -508,6 +508,8 @@ def test_the_weights_of_the_solvers_losses(monkeypatch):
 
     monkeypatch.setattr(Discriminator, "forward", spy)
     for tick in dgm.run(stream, replace(CFG, steps=1, lr=1e-6)):
+        if tick.k == 3:
+            break
         if tick.losses:
             present, *past = (logits.softmax(1)[:, tick.k].mean().item() for logits in shown)
             s = 1 / (tick.k + 1)

@@ -204,6 +204,12 @@ def test_images_show_their_pixels():
     assert "there is no table" in figures.as_html(picture)
 
 
+def test_strips_have_narrow_gaps():
+    """A row of masks is wide and low: the gap follows the shorter side."""
+    shown = figures.images(np.zeros((2, 1, 12, 240))).figure.axes[0].images[0].get_array()
+    assert shown.shape[:2] == (25, 240)
+
+
 def test_colour_images():
     grid = np.zeros((1, 1, 3, 4, 4))
     grid[0, 0, 0] = 1

@@ -165,7 +165,7 @@ def images(
     for labels, n, name in ((row_labels, rows, "row_labels"), (col_labels, cols, "col_labels")):
         if labels is not None and len(labels) != n:
             raise UserError(f"{name} has {len(labels)} entries for {n}")
-    gap = max(1, round(width / 12))
+    gap = max(1, round(min(height, width) / 12))
     mosaic = np.ones((rows * (height + gap) - gap, cols * (width + gap) - gap, 3))
     for i, j in np.ndindex(rows, cols):
         tile = np.moveaxis(pixels[i, j], 0, -1)

@@ -80,8 +80,7 @@ def anneal(step: int, steps: int, s_max: float) -> float:
 
 def opened(e: torch.Tensor, q: float) -> torch.Tensor:
     """m of Eq. 4, of the shape of e; its slope does not round to 0 where m rounds to 1."""
-    closed = torch.sigmoid(-q * e.abs())
-    return torch.where(e > 0, 1 - closed, closed)
+    return torch.where(e > 0, 1 - torch.sigmoid(-q * e), torch.sigmoid(q * e))
 
 
 def sparsity(masks: list[torch.Tensor], used: list[torch.Tensor]) -> torch.Tensor:
