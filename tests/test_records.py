@@ -92,6 +92,21 @@ def test_gdumb_rises_with_its_memory():
     assert acc == sorted(acc)
 
 
+def test_masks_and_growth():
+    """Five seeds: masks keep old images as they were, growth keeps late classes learnable."""
+    record = SHIPPED["dgm.split-digits-10.quick"]
+    none, fixed, grown, weights = (
+        records.values(record, "acc", one)
+        for one in ("mask=none", "grow=false", "default", "mask=weights")
+    )
+    assert len(none) == 5
+    for a, b, c, d in zip(none, fixed, grown, weights, strict=True):
+        assert min(c, d) >= a + 0.5 and c >= b + 0.1
+    for key in ("grow=false", "default", "mask=weights"):
+        for series in records.values(record, "samples", key):
+            assert series["change"] == [None, *[0.0] * 9]
+
+
 # --- the parts -----------------------------------------------------------------------------------
 
 
