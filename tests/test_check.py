@@ -52,9 +52,32 @@ def capacity(width, share, k, grow):
     return (width * (1 + share * k), width) if grow else (width, width * (1 - share) ** k)
 
 
+def springs(theta, anchors, importances, lam):
+    return lam / 2 * (importances * (theta - anchors) ** 2).sum()
+
+
+def later(history, learned):
+    """The accuracies on each experience after it was learned, where there are any."""
+    columns = [history[at + 1 :, j] for j, at in enumerate(learned)]
+    return [column for column in columns if len(column)]
+
+
 RIGHT = {
     "03-reuse": [reused, vectorised],
     "03-capacity": [capacity, lambda *case: np.array(capacity(*case))],
+    "00-springs": [
+        springs,
+        lambda t, a, f, lam: sum(
+            (lam * f[n] * (t - a[n]).square() / 2).sum().item() for n in range(len(a))
+        ),
+        lambda t, a, f, lam: 0.5 * lam * np.einsum("np,np->", f, (t[None] - a) ** 2),
+    ],
+    "00-worst-accuracy": [
+        lambda history, learned: np.mean([column.min() for column in later(history, learned)]),
+        lambda history, learned: torch.tensor(
+            [min(history[learned[j] + 1 :, j]) for j in range(len(learned) - 1)]
+        ).mean(),
+    ],
     "01-importance": [
         lambda seen, importance: importance / (importance + seen),
         lambda seen, importance: np.float64(1 / (1 + seen / importance)),
@@ -126,6 +149,57 @@ WRONG = {
         ),
         (lambda w, s, k, g: (w + 1, w), "32 units, 32 of them free; 33 and 32"),
         (lambda w, s, k, g: w, "int came back"),
+    ],
+    "00-springs": [
+        (lambda t, a, f, lam: 2 * springs(t, a, f, lam), "1/2 is missing"),
+        (lambda t, a, f, lam: lam / 2 * (f.sum(0) * (t - a[-1]) ** 2).sum(), "the kit's form"),
+        (lambda t, a, f, lam: springs(t, a[-1], f[-1], lam), "Only the latest anchor"),
+        (lambda t, a, f, lam: springs(t, a[0], f[0], lam), "Only the first anchor"),
+        (lambda t, a, f, lam: springs(t, a, f, lam) / len(a), "mean over the experiences"),
+        (lambda t, a, f, lam: springs(t, a, f, 1), "no influence"),
+        (lambda t, a, f, lam: lam / 2 * ((f * (t - a)) ** 2).sum(), "single anchor it is Eq. 2"),
+        (lambda t, a, f, lam: lam / 2 * (f * (t - a)).sum(), "single anchor it is Eq. 2"),
+        (lambda t, a, f, lam: springs(t, a.mean(0), f.sum(0), lam), "it is 50; 42.5 came back"),
+        (lambda t, a, f, lam: f * (t - a) ** 2, "Tensor came back"),
+        (lambda t, a, f, lam: None, "NoneType came back"),
+    ],
+    "00-worst-accuracy": [
+        (lambda h, at: np.mean([h[at[j] :, j].min() for j in range(len(at) - 1)]), "one row below"),
+        (lambda h, at: h[:, :-1].min(0).mean() if len(h) > 2 else 0.2, "not count"),
+        (lambda h, at: h[-1, :-1].mean(), "accuracy at the end"),
+        (
+            lambda h, at: np.mean([h[at[j + 1 :], j].min() for j in range(len(at) - 1)]),
+            "dip is between",
+        ),
+        (
+            lambda h, at: np.mean([column.max() for column in later(h, at)]),
+            "best later moment",
+        ),
+        (
+            lambda h, at: sum(column.min() for column in later(h, at)) / max(len(at), 1),
+            "no later moment",
+        ),
+        (
+            lambda h, at: (
+                sum(column.min() for column in later(h, at)) / (len(at) if len(at) > 2 else 1)
+            ),
+            "number of all experiences",
+        ),
+        (
+            lambda h, at: (
+                np.mean([h[at[j], j] - h[at[j] + 1 :, j].min() for j in range(len(at) - 1)])
+                if len(at) > 2
+                else 0.2
+            ),
+            "how low it gets",
+        ),
+        (lambda h, at: min(column.min() for column in later(h, at)), "asked is the mean"),
+        (
+            lambda h, at: np.mean([c.mean() for c in later(h, at)]) if len(at) > 2 else 0.2,
+            "their mean 0.45",
+        ),
+        (lambda h, at: np.mean([h[n + 1 :, j].min() for j, n in enumerate(at)]), "stops with"),
+        (lambda h, at: later(h, at), "list came back"),
     ],
     "01-importance": [
         (lambda seen, importance: 1 / (seen + 1), "has no influence yet"),

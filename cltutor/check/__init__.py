@@ -8,11 +8,12 @@ before it gives up on a value.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cltutor.check import dynamic_generative_memory, vae_generative_replay
+from cltutor.check import dynamic_generative_memory, forgetting, vae_generative_replay
 from cltutor.check.hints import Hint
 from cltutor.errors import UserError
 
-EXERCISES = {**vae_generative_replay.EXERCISES, **dynamic_generative_memory.EXERCISES}
+NOTEBOOKS = (forgetting, vae_generative_replay, dynamic_generative_memory)
+EXERCISES = {name: check for notebook in NOTEBOOKS for name, check in notebook.EXERCISES.items()}
 
 
 @dataclass(frozen=True)
