@@ -14,7 +14,8 @@ import torch
 from cltutor import cache, checkpoint, recipe
 from cltutor.errors import UserError
 from cltutor.methods import dgr, finetune
-from cltutor.session import BINS, DREAMS, Session
+from cltutor.session import Session
+from cltutor.snapshot import BINS, DREAMS
 
 DGR = dgr.Config(steps=6, batch=8, hidden=8, vae_hidden=8, latent=2)
 FINETUNE = finetune.Config(steps=6, batch=8, hidden=8)
