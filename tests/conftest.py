@@ -9,7 +9,7 @@ import torch
 
 from cltutor.stream import Stream
 
-pytest.register_assert_rewrite("contract")
+pytest.register_assert_rewrite("contract", "gate")
 
 SHAPE, TRAIN, TEST = (1, 4, 4), 24, 10  # images of an experience
 

@@ -143,12 +143,12 @@ def _name(figure, axes, labels: list[tuple[str, float, str]], on_top: bool) -> N
     wanted = [centre((value, value))[along] * points for _, value, _ in labels]
     low = axes.bbox.min[along] * points
     high = (figure if on_top else axes).bbox.max[along] * points
-    for text, place, want in zip(texts, _apart(wanted, sizes, low, high), wanted, strict=True):
+    for text, place, want in zip(texts, apart(wanted, sizes, low, high), wanted, strict=True):
         shift = place - want
         text.xyann = (shift, offset[1]) if on_top else (offset[0], shift)
 
 
-def _apart(wanted: Sequence[float], sizes: Sequence[float], low: float, high: float) -> list[float]:
+def apart(wanted: Sequence[float], sizes: Sequence[float], low: float, high: float) -> list[float]:
     """Centres near `wanted` (sorted) of boxes of `sizes` that do not overlap, in [low, high]."""
     places = []
     floor = low

@@ -1,0 +1,76 @@
+"""How the parts of a panel are arranged: two columns that become one where there is little room."""
+
+from html import escape
+from importlib.resources import files
+
+import ipywidgets as widgets
+
+NOTE = "While another cell runs, a button may answer only when that cell has ended."
+
+
+def wide(**more) -> widgets.Layout:
+    """As wide as the column."""
+    return widgets.Layout(width="auto", **more)
+
+
+def checkbox(description: str, value: bool) -> widgets.Checkbox:
+    """A checkbox whose label needs no other column."""
+    return widgets.Checkbox(value, description=description, indent=False, layout=wide())
+
+
+def text(description: str, value: str = "") -> widgets.Text:
+    """A line of text that is read when it is finished."""
+    return widgets.Text(value, continuous_update=False, **look(description))
+
+
+def look(description: str) -> dict:
+    """Options of a control with its description at the left."""
+    return dict(description=description, style={"description_width": "7em"}, layout=wide())
+
+
+def arranged(panel) -> widgets.Box:
+    """The parts of a Panel in one box, with its style and its script."""
+    buttons = _row(panel.start, panel.resume, panel.reset)
+    status = _named("status", _named("told", widgets.VBox([panel.status])))
+    note = _named("note", widgets.HTML(escape(NOTE)))
+    _named("progress", panel.progress)
+    left = [panel.switches.box, panel.anew, buttons, status, panel.progress, note, panel.finished]
+    charts, shown = dict(panel.pictures), widgets.Layout(flex="1 1 235px", max_width="420px")
+    below = [charts.pop("comparison"), panel.show_numbers, charts.pop("numbers")]
+    for chart in charts.values():
+        chart.layout = shown
+    for part in below:
+        part.layout = widgets.Layout(flex="1 1 100%", width="auto")
+    flow = dict(display="flex", flex_flow="row wrap")
+    right = widgets.Box(
+        [*charts.values(), *below],
+        layout=widgets.Layout(flex="3 1 340px", max_width="660px", **flow),
+    )
+    column = widgets.Layout(flex="1 1 220px", max_width="270px")
+    columns = [_named("left", widgets.VBox(left, layout=column)), _named("right", right)]
+    box = widgets.Box([*columns, widgets.HTML(_script())], layout=widgets.Layout(**flow))
+    return _named("panel", box)
+
+
+def finished(panel) -> widgets.VBox:
+    """What belongs to the runs that are over."""
+    told = _named("told", widgets.VBox([panel.exported]))
+    buttons = _row(panel.remove, panel.export)
+    parts = [panel.kept, panel.name, panel.folder, buttons, told]
+    return widgets.VBox(parts, layout=widgets.Layout(display="none"))
+
+
+def _row(*parts) -> widgets.HBox:
+    return _named("buttons", widgets.HBox(parts))
+
+
+def _named(name: str, widget):
+    widget.add_class(f"cltutor-{name}")
+    return widget
+
+
+def _script() -> str:
+    """panel.css and panel.js in the page: HTML widgets run no script but that of an event."""
+    folder = files("cltutor.panel")
+    style, script = (folder.joinpath(name).read_text("utf-8") for name in ("panel.css", "panel.js"))
+    return f'<style>{style}</style><img hidden alt="" src="data:," onerror="{escape(script)}">'

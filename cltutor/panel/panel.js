@@ -1,0 +1,32 @@
+/* What no widget offers: the panel keeps its keys to itself, its status is announced, its sliders
+   have names. Runs once per view, from the error event of an image that is none. */
+const found = (tries) => {
+  const root = this.closest('.cltutor-panel');
+  if (root) return begin(root);
+  if (tries) setTimeout(() => found(tries - 1), 50);
+};
+const begin = (root) => {
+  if (root.dataset.ready) return;
+  root.dataset.ready = 'yes';
+  root.setAttribute('role', 'region');
+  root.setAttribute('aria-label', 'Training panel');
+  // JupyterLab's command keys (d d, x, m, arrows) would act on the cell that holds the panel.
+  root.addEventListener('keydown', (event) => {
+    if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
+  });
+  const set = (node, name, value) => {
+    if (node && value && node.getAttribute(name) !== value) node.setAttribute(name, value);
+  };
+  const label = () => {
+    for (const told of root.querySelectorAll('.cltutor-told')) set(told, 'role', 'status');
+    for (const handle of root.querySelectorAll('[role=slider]')) {
+      const slider = handle.closest('.widget-slider');
+      set(handle, 'aria-label', slider.querySelector('.widget-label')?.textContent);
+      set(handle, 'aria-valuetext', slider.querySelector('.widget-readout')?.textContent);
+    }
+  };
+  const watched = { attributeFilter: ['aria-valuetext'], characterData: true };
+  new MutationObserver(label).observe(root, { childList: true, subtree: true, ...watched });
+  label();
+};
+found(40);
