@@ -1,11 +1,13 @@
 """How every figure looks: colours that differ for colour-blind readers, sizes, page furniture.
 
 Figures are matplotlib `Figure` objects without pyplot, and rcParams are changed only while one is
-made or drawn: do that in one thread at a time. Text is 9 points or more at a notebook's width.
+made or drawn, in one thread at a time. Text is 9 points or more at a notebook's width.
 """
 
 import math
 import textwrap
+import threading
+from contextlib import contextmanager
 
 import matplotlib
 import numpy as np
@@ -21,6 +23,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", (0, (6, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (9, 3)), (0, (3, 3)))
 INK, MUTED, EMPTY = "#222222", "#595959", "#D9D9D9"
 
+_drawing = threading.RLock()
 WIDTH = 7.6  # inches: 836 pixels at DPI, about the width of a notebook's output area
 DPI = 110
 RC = {
@@ -49,9 +52,14 @@ RC = {
 }
 
 
+@contextmanager
 def styled():
-    """Context in which figures are made and drawn; the caller's rcParams come back after it."""
-    return matplotlib.rc_context(RC)
+    """Context in which figures are made and drawn; the caller's rcParams come back after it.
+
+    Others wait: rcParams belong to all threads, and a panel's button may be answered in its own.
+    """
+    with _drawing, matplotlib.rc_context(RC):
+        yield
 
 
 def new_figure(height: float, width: float = WIDTH, layout: str | None = "constrained") -> Figure:

@@ -21,7 +21,7 @@ class Switches:
 
     def __init__(self, methods: Sequence[str], names: Sequence[str], profile: str, seed: int):
         """Raises UserError as `fields.switches` does."""
-        self._profile, self._seed = profile, seed
+        self._run = {"profile": profile, "seed": seed}
         self._fields = fields.switches(methods, names, profile, seed)
         self.controls = {
             method: {field.name: control(field) for field in found}
@@ -31,6 +31,12 @@ class Switches:
         self.box = widgets.VBox()
         self.method.observe(self._arrange, "value")
         self._arrange()
+
+    @property
+    def all(self) -> list[widgets.DOMWidget]:
+        """The controls of all methods, and the dropdown."""
+        found = [widget for controls in self.controls.values() for widget in controls.values()]
+        return [self.method, *found]
 
     def _arrange(self, change=None) -> None:
         chosen = list(self.controls[self.method.value].values())
@@ -43,7 +49,7 @@ class Switches:
 
     def setting(self) -> tuple:
         """(method, stream, cfg) as the switches stand. Raises what loading the data raises."""
-        return recipe.setting(self.method.value, self._profile, self._seed, **self.values)
+        return recipe.setting(self.method.value, **self._run | self.values)
 
     def label(self) -> str:
         """A name for a run with these settings: what was changed."""
@@ -63,7 +69,7 @@ class Switches:
 
     def disable(self, disabled: bool) -> None:
         """Whether the switches take no input."""
-        for widget in (self.method, *(w for c in self.controls.values() for w in c.values())):
+        for widget in self.all:
             widget.disabled = disabled
 
 

@@ -35,12 +35,12 @@ def arranged(panel) -> widgets.Box:
     note = _named("note", widgets.HTML(escape(NOTE)))
     _named("progress", panel.progress)
     left = [panel.switches.box, panel.anew, buttons, status, panel.progress, note, panel.finished]
-    charts, shown = dict(panel.pictures), widgets.Layout(flex="1 1 235px", max_width="420px")
+    charts = dict(panel.pictures)
     below = [charts.pop("comparison"), panel.show_numbers, charts.pop("numbers")]
     for chart in charts.values():
-        chart.layout = shown
+        chart.layout.flex, chart.layout.max_width = "1 1 235px", "420px"
     for part in below:
-        part.layout = widgets.Layout(flex="1 1 100%", width="auto")
+        part.layout.flex = "1 1 100%"
     flow = dict(display="flex", flex_flow="row wrap")
     right = widgets.Box(
         [*charts.values(), *below],
@@ -58,6 +58,16 @@ def finished(panel) -> widgets.VBox:
     buttons = _row(panel.remove, panel.export)
     parts = [panel.kept, panel.name, panel.folder, buttons, told]
     return widgets.VBox(parts, layout=widgets.Layout(display="none"))
+
+
+def close(*parts: widgets.DOMWidget) -> None:
+    """Take widgets off the page for good, with all that is in them; else they live on."""
+    for part in parts:
+        close(*(part.children if isinstance(part, widgets.Box) else ()))
+        part.layout.close()
+        if part.has_trait("style"):
+            part.style.close()
+        part.close()
 
 
 def _row(*parts) -> widgets.HBox:

@@ -82,7 +82,7 @@ class Panel:
             self.session.stop()
         with self._lock:
             self.session = None
-            self.box.close()
+            layout.close(self.box, *self.switches.all)
 
     def _button(self, description: str, action: Callable[[], None]) -> widgets.Button:
         button = widgets.Button(description=description)
@@ -134,8 +134,6 @@ class Panel:
         so nobody's but that is shown.
         """
         shot = self._shot
-        if shot.state == "done" and not self._kept:
-            self._keep()
         running = shot.state in ("running", "stopping")
         self.start.description = "Stop" if running else "Start"
         self.resume.disabled = shot.state != "stopped"
@@ -143,6 +141,8 @@ class Panel:
         self.switches.disable(running)
         self.status.value = pictures.told(shot, self._label)
         self.progress.value = pictures.progress(shot)
+        if shot.state == "done" and not self._kept:
+            self._keep()
         self._draw()
 
     def _draw(self) -> None:
