@@ -124,8 +124,8 @@ def test_every_field_of_every_method_can_be_a_switch_and_stays_in_its_range(meth
         ((1, 1024, 10, True), [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1024]),
         ((1, 300, 7, True), [1, 2, 5, 7, 10, 20, 50, 100, 200, 300]),
         ((0.1, 20.0, 2.0, False), [0.1, 0.2, 0.5, 1, 2, 5, 10, 20]),
-        ((0.0, 10.0, 1.0, False), [0, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]),
-        ((0.0, 1.0, 0.0, False), [0, *(d * 10.0**-e for e in range(6, 0, -1) for d in (1, 2, 5)), 1]),
+        ((0.0, 10.0, 1.0, False), [0, *(d * 10.0**e for e in range(-3, 1) for d in (1, 2, 5)), 10]),
+        ((0.0, 1.0, 0.0, False), [0, *(d * 10.0**e for e in range(-6, 0) for d in (1, 2, 5)), 1]),
     ],
 )  # fmt: skip
 def test_values_of_a_slider(arguments, expected):

@@ -7,6 +7,7 @@ runs there, and the figure and the table stand in the panel's place. This module
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from cltutor import figures, recipe
 from cltutor.claims import Lesson
@@ -48,6 +49,8 @@ def show(lesson: Lesson, methods: str | Sequence[str], switches: Sequence[str] =
 
         from cltutor.panel.view import Panel
 
+        # The first optimiser makes torch import for seconds: better now than after Start.
+        torch.optim.Adam([torch.zeros(1)])
         if (before := _shown.get((lesson.name, methods))) is not None:
             before.close()  # the cell is run again
         panel = Panel(methods, switches, profile=lesson.profile, seed=lesson.seed)
