@@ -4,6 +4,7 @@ python -m tests.browser
 """
 
 import contextlib
+import io
 import json
 import os
 import secrets
@@ -12,22 +13,23 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
 import nbformat
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "notebooks" / "01_vae_generative_replay.ipynb"
 LIMIT = 120_000  # ms: the longest wait for anything on a busy machine
-QUIET = {
+SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {
         "fetchNews": "false", "checkForUpdates": False,
     },
     "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
 }  # fmt: skip
-DARK = {"@jupyterlab/apputils-extension:themes": {"theme": "JupyterLab Dark"}}
 RUN_ALL = "jupyterapp.commands.execute('notebook:run-all-cells')"
 IDLE = """() => {
   const session = jupyterapp.shell.currentWidget?.sessionContext;
@@ -41,12 +43,12 @@ def chromium() -> str | None:
 
 
 @contextlib.contextmanager
-def jupyter(folder: Path, dark: bool = False):
+def jupyter(folder: Path):
     """A JupyterLab of its own on `folder`, with settings in `folder`; gives its address(path)."""
     home, port, token = folder / "home", free_port(), secrets.token_hex(16)
     settings = home / "labconfig" / "default_setting_overrides.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
-    settings.write_text(json.dumps(QUIET | (DARK if dark else {})))
+    settings.write_text(json.dumps(SETTINGS))
     places = {"HOME": home, "JUPYTER_CONFIG_DIR": home, "IPYTHONDIR": home / "ipython"}
     places |= {f"JUPYTER_{name}_DIR": home / name.lower() for name in ("DATA", "RUNTIME")}
     places |= {f"JUPYTERLAB_{name}_DIR": home / name for name in ("SETTINGS", "WORKSPACES")}
@@ -97,16 +99,94 @@ def answers(address: str) -> bool:
         return False
 
 
-def short(folder: Path, name: str) -> Path:
-    """A notebook with nothing but a panel, in `folder`."""
-    cells = [
-        "from cltutor import claims, panel\n"
-        "lesson = claims.begin('01_vae_generative_replay', profile='quick', seed=0, "
-        "interactive=True)",
-        panel_cell().source,
-    ]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernel})
-    notebook.cells = [nbformat.v4.new_code_cell(source) for source in cells]
-    nbformat.write(notebook, folder / f"{name}.ipynb")
-    return folder / f"{name}.ipynb"
+@contextlib.contextmanager
+def opened(browser, address, notebook: Path, **window):
+    """The notebook in a window of its own, its kernel ready; gives (page, what was complained)."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, **window)
+    page, complaints = context.new_page(), []
+    page.set_default_timeout(LIMIT)
+    home = address("").split("?")[0]
+
+    def heard(message):
+        if message.type in ("error", "warning"):
+            complaints.append(f"{message.type}: {message.text}")
+
+    def requested(request):
+        if not request.url.startswith((home, home.replace("http", "ws"), "data:", "blob:")):
+            complaints.append(f"request to {request.url}")
+
+    page.on("console", heard)
+    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+    page.on("request", requested)
+    try:
+        page.goto(address(f"lab/workspaces/{secrets.token_hex(4)}/tree/{notebook.name}"))
+        page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
+        page.wait_for_function(IDLE)
+        yield page, complaints
+    except BaseException as error:
+        seen = notebook.with_suffix(".png")
+        page.screenshot(path=seen)
+        error.add_note(f"The page is in {seen}, the server's log beside it; it said {complaints}.")
+        raise
+    finally:
+        context.close()
+
+
+def copy(folder: Path, name: str, ids=(), above: str = "", code: str = "") -> Path:
+    """A copy of notebook 01, or of the cells `ids` of it, with a cell `code` above another.
+
+    JupyterLab would mark the original as changed.
+    """
+    notebook = nbformat.read(NOTEBOOK, 4)
+    notebook.cells = [cell for cell in notebook.cells if not ids or cell.id in ids]
+    if above:
+        at = [cell.id for cell in notebook.cells].index(above)
+        notebook.cells.insert(at, nbformat.v4.new_code_cell(code))
+    nbformat.write(notebook, folder / name)
+    return folder / name
+
+
+def theme(page, name: str) -> None:
+    """Switch JupyterLab to the theme "Light" or "Dark"."""
+    change = f"jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})"
+    page.evaluate(change)
+    light = "true" if name == "Light" else "false"
+    page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")
+
+
+def press(panel, name: str) -> None:
+    """Click the button with exactly this name."""
+    panel.get_by_role("button", name=name, exact=True).click()
+
+
+def pictures() -> None:
+    """Write the README's pictures of a panel with three runs: notebooks/img/panel-*.png."""
+    from playwright.sync_api import expect, sync_playwright
+
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
+        folder = Path(name)
+        notebook = copy(folder, "panel.ipynb", ("parameters", "begin", "panel"))
+        chrome = playwright.chromium.launch(executable_path=chromium())
+        with (
+            jupyter(folder) as address,
+            opened(chrome, address, notebook, device_scale_factor=2) as (page, _),
+        ):
+            page.set_viewport_size({"width": 1280, "height": 1500})
+            page.evaluate(RUN_ALL)
+            panel = page.locator(".cltutor-panel")
+            for change in (("replay", "none"), ("replay", "noise"), ("replay", "generative")):
+                panel.get_by_label(change[0], exact=True).select_option(change[1])
+                press(panel, "Start")
+                expect(panel.get_by_text("Done:")).to_contain_text(change[1], timeout=LIMIT)
+            for name in ("Light", "Dark"):
+                theme(page, name)
+                page.wait_for_timeout(1000)
+                picture = Image.open(io.BytesIO(panel.screenshot())).convert("RGB").quantize(128)
+                picture.save(
+                    ROOT / "notebooks" / "img" / f"panel-{name.lower()}.png", optimize=True
+                )
+        chrome.close()
+
+
+if __name__ == "__main__":
+    pictures()

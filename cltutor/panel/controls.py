@@ -75,14 +75,14 @@ class Switches:
 
 def control(field: fields.Field) -> widgets.DOMWidget:
     """The widget of one switch, made from its type and its range alone."""
-    name, value = field.name, field.value
+    value, words = field.value, look(field.name, field.source and f"default: {field.source}")
     if field.kind is bool:
-        return widgets.Checkbox(value, **look(name))
+        return widgets.Checkbox(value, **words)
     if get_origin(field.kind) is Literal:
-        return widgets.Dropdown(options=field.choices, value=value, **look(name))
+        return widgets.Dropdown(options=field.choices, value=value, **words)
     if field.choices is None:
         low, high = field.bounds
-        return widgets.BoundedIntText(value, min=low, max=high, **look(name))
+        return widgets.BoundedIntText(value, min=low, max=high, **words)
     options = [(fields.written(one), one) for one in field.choices]
     slider = dict(options=options, value=value, continuous_update=False)
-    return widgets.SelectionSlider(**slider, **look(name))
+    return widgets.SelectionSlider(**slider, **words)

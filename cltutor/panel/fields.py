@@ -15,12 +15,13 @@ DECADES = 6  # below the largest value, where a range begins at 0 and the value 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """A switch: its type, its range (a number's), and the value it has in the profile."""
+    """A switch: its type, a number's range, its value in the profile, where that is from."""
 
     name: str
     kind: type
     bounds: tuple | None
     value: object
+    source: str | None = None
 
     @property
     def choices(self) -> list | None:
@@ -50,8 +51,9 @@ def switches(
         kinds = get_type_hints(type(cfg))
         known = {"scenario": Field("scenario", Scenario, None, stream.scenario)}
         for field in dataclasses.fields(cfg):
-            name, bounds = field.name, field.metadata.get("range")
-            known[name] = Field(name, kinds[name], bounds, getattr(cfg, name))
+            name, told = field.name, field.metadata
+            facts = told.get("range"), getattr(cfg, name), told.get("source")
+            known[name] = Field(name, kinds[name], *facts)
         found[method] = [known[name] for name in names if name in known]
     every = [field for fields in found.values() for field in fields]
     unknown = [name for name in names if name not in {field.name for field in every}]

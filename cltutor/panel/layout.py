@@ -23,9 +23,11 @@ def text(description: str, value: str = "") -> widgets.Text:
     return widgets.Text(value, continuous_update=False, **look(description))
 
 
-def look(description: str) -> dict:
+def look(description: str, tooltip: str | None = None) -> dict:
     """Options of a control with its description at the left."""
-    return dict(description=description, style={"description_width": "7em"}, layout=wide())
+    style = {"description_width": "7em"}
+    tooltip = tooltip or description
+    return dict(description=description, tooltip=tooltip, style=style, layout=wide())
 
 
 def arranged(panel) -> widgets.Box:

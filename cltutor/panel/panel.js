@@ -21,8 +21,10 @@ const begin = (root) => {
     for (const told of root.querySelectorAll('.cltutor-told')) set(told, 'role', 'status');
     for (const handle of root.querySelectorAll('[role=slider]')) {
       const slider = handle.closest('.widget-slider');
+      const readout = slider.querySelector('.widget-readout');
       set(handle, 'aria-label', slider.querySelector('.widget-label')?.textContent);
-      set(handle, 'aria-valuetext', slider.querySelector('.widget-readout')?.textContent);
+      set(handle, 'aria-valuetext', readout?.textContent);
+      set(readout, 'contenteditable', 'false'); // it would be a stop without a name
     }
   };
   const watched = { attributeFilter: ['aria-valuetext'], characterData: true };
