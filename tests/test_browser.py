@@ -68,11 +68,12 @@ def violations(page) -> list[str]:
 
 
 def test_a_run_is_started_stopped_resumed_and_compared(chromium, folder, address):
-    notebook = browser.copy(folder, "whole.ipynb", above="fits", code=few(300))
+    notebook = browser.copy(folder, "whole.ipynb", above="fits", code=few(100))
     with browser.opened(chromium, address, notebook) as (page, complaints):
         page.evaluate(browser.RUN_ALL)
         panel = page.locator(".cltutor-panel")
         expect(status(panel)).to_contain_text("Ready")
+        panel.get_by_role("slider", name="steps").press("ArrowRight")
         browser.press(panel, "Start")
         expect(panel.locator(".cltutor-progress")).to_contain_text("step ")
         before = steps(panel)
@@ -84,14 +85,14 @@ def test_a_run_is_started_stopped_resumed_and_compared(chromium, folder, address
         page.wait_for_timeout(1000)
         assert steps(panel) == stopped
         browser.press(panel, "Resume")
-        expect(status(panel)).to_contain_text("Done")
+        expect(status(panel)).to_contain_text("Done: steps=200")
         assert steps(panel)[1] == 1
         panel.get_by_label("replay", exact=True).select_option("none")
         browser.press(panel, "Start")
-        expect(status(panel)).to_contain_text("Done: replay=none")
+        expect(status(panel)).to_contain_text("Done: replay=none, steps=200")
         means = panel.get_by_role("img", name=re.compile("^Mean accuracy"))
         assert means.locator("path.curve").count() == 2
-        assert "Run 1: dgr" in means.get_attribute("aria-label")
+        assert "Run 1: steps=200" in means.get_attribute("aria-label")
         assert panel.get_by_role("listbox", name="finished runs").locator("option").count() == 2
         assert panel.get_by_role("table", name="Finished runs").get_by_role("row").count() == 3
         panel.get_by_label("show the numbers", exact=True).check()
@@ -102,7 +103,7 @@ def test_a_run_is_started_stopped_resumed_and_compared(chromium, folder, address
 
 def test_everything_by_keyboard_light_and_dark(chromium, folder, address):
     notebook = browser.copy(
-        folder, "keys.ipynb", ("parameters", "begin", "panel"), "panel", few(300)
+        folder, "keys.ipynb", ("parameters", "begin", "panel"), "panel", few(200)
     )
     with browser.opened(chromium, address, notebook) as (page, complaints):
         page.evaluate(browser.RUN_ALL)
@@ -124,7 +125,7 @@ def test_everything_by_keyboard_light_and_dark(chromium, folder, address):
         controls = ["replay", "labels", "weights", "replay_vae", "latent", "steps"]
         assert tab_to("Start") == [*controls, "train from the beginning", "Start"]
         steps_of = panel.get_by_role("slider", name="steps")
-        assert steps_of.get_attribute("aria-valuetext") == "300"
+        assert steps_of.get_attribute("aria-valuetext") == "200"
         assert violations(page) == []
         page.keyboard.press("Space")
         expect(status(panel)).to_contain_text("Running: dgr")
@@ -144,7 +145,7 @@ def test_everything_by_keyboard_light_and_dark(chromium, folder, address):
         expect(panel.get_by_label("train from the beginning", exact=True)).not_to_be_checked()
         page.keyboard.press("Shift+Tab")
         page.keyboard.press("ArrowLeft")
-        expect(steps_of).to_have_attribute("aria-valuetext", "200")
+        expect(steps_of).to_have_attribute("aria-valuetext", "100")
         page.keyboard.press("Home")
         expect(steps_of).to_have_attribute("aria-valuetext", "1")
         tab_to("Start")
