@@ -174,10 +174,10 @@ def pictures() -> None:
             page.set_viewport_size({"width": 1280, "height": 1500})
             page.evaluate(RUN_ALL)
             panel = page.locator(".cltutor-panel")
-            for change in (("replay", "none"), ("replay", "noise"), ("replay", "generative")):
-                panel.get_by_label(change[0], exact=True).select_option(change[1])
+            for choice, told in (("none", "=none"), ("noise", "=noise"), ("generative", ": dgr")):
+                panel.get_by_label("replay", exact=True).select_option(choice)
                 press(panel, "Start")
-                expect(panel.get_by_text("Done:")).to_contain_text(change[1], timeout=LIMIT)
+                expect(panel.get_by_text("Done:")).to_contain_text(told, timeout=LIMIT)
             for name in ("Light", "Dark"):
                 theme(page, name)
                 page.wait_for_timeout(1000)

@@ -17,7 +17,8 @@ from cltutor.figures.plots import apart
 from cltutor.figures.style import ink_on
 
 WIDTH, HEIGHT = 260, 176  # of a chart, in the units of its viewBox; text is 11 high
-LEFT, RIGHT, TOP, BOTTOM = 34, 30, 8, 34  # its margins
+LEFT, RIGHT, TOP, BOTTOM = 34, 30, 8, 34  # its margins; long labels take more on the right
+LETTER = 6  # width of a letter
 COLOURS = 8  # of curves that can be told apart
 DASHES = ("", "7 3", "2 2.5", "8 2.5 2 2.5")
 _MAP = matplotlib.colormaps["viridis"]
@@ -76,9 +77,10 @@ def chart(
     The values are from 0 to 1; with `decades` (low, high) from 10^low to 10^high, logarithmic.
     """
     low, high = decades or (0, 1)
+    right = max(RIGHT, *(LETTER * len(line.label) + 8 for line in lines), 0)
 
     def across(x):
-        return LEFT + (WIDTH - LEFT - RIGHT) * np.asarray(x, dtype=float) / x_end
+        return LEFT + (WIDTH - LEFT - right) * np.asarray(x, dtype=float) / x_end
 
     def down(y):
         y = np.asarray(y, dtype=float)
@@ -90,14 +92,14 @@ def chart(
     for level in range(low, high + 1) if decades else (0, 0.25, 0.5, 0.75, 1):
         value = 10.0**level if decades else level
         y = float(down(value))
-        parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
+        parts.append(tag("line", x1=LEFT, x2=WIDTH - right, y1=y, y2=y, class_="grid"))
         parts.append(words(f"{value:g}", LEFT - 5, y + 4, text_anchor="end"))
     for n in range(x_end + 1):
         x = float(across(n))
         parts.append(tag("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="grid"))
         if x_end <= 10 or n % 5 == 0:
             parts.append(words(str(n), x, HEIGHT - BOTTOM + 14, text_anchor="middle"))
-    middle = (LEFT + WIDTH - RIGHT) / 2
+    middle = (LEFT + WIDTH - right) / 2
     parts.append(words(x_label, middle, HEIGHT - 4, text_anchor="middle"))
     parts += [_curve(across(line.x), down(line.y), line) for line in lines]
     parts += _ends(lines, across, down)
