@@ -42,12 +42,12 @@ def slope_penalty(score, u: Tensor, u_: Tensor, e: Tensor) -> Tensor:
 
 
 def fisher(generator, z: Tensor, c: Tensor, signs: Tensor) -> dict[str, Tensor]:
-    """F_i = sum_p (d G_p(z, c) / d theta_i)^2, mean over the images: {name: (*shape)}.
+    """F_i = sum_p (d g_p(z, c) / d theta_i)^2, mean over the images: {name: (*shape)}.
 
     The Fisher diagonal of a generator whose pixels have Gaussian noise of variance 1. Estimated
-    with one product per image: the square of d (signs . G) / d theta_i has that expectation for
+    with one product per image: the square of d (signs . g) / d theta_i has that expectation for
     `signs` (B, C, H, W) of 1 and -1, drawn evenly. With it `spring` is, to second order, the mean
-    of |G - G'|^2 without the products of two different weights.
+    of |g - g'|^2 without the products of two different weights.
     """
     theta = {name: weight.detach() for name, weight in generator.named_parameters()}
 

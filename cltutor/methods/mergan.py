@@ -1,20 +1,20 @@
 """MeRGAN: a conditional GAN that learns class after class and goes on drawing the old ones.
 
-Idea. A generator G draws an image from a latent z and a class c; a critic with a score D and a
-class head f judges it. Before an experience G is copied: G', the teacher, dreams the past. Joint
-retraining ("jtr") mixes its dreams with the real images, so G has to draw each old class somehow;
-replay alignment ("ra") asks G for the very image that G' draws at the same (z, c).
+Idea. A generator g draws an image from a latent z and a class c; a critic with a score D and a
+class head f judges it. Before an experience g is copied: g', the teacher, dreams the past. Joint
+retraining ("jtr") mixes its dreams with the real images, so g has to draw each old class somehow;
+replay alignment ("ra") asks g for the very image that g' draws at the same (z, c).
 
-Loss. On current images x of classes c, drawn ones x_ = G(z, c), and x* between the two at random,
+Loss. On current images x of classes c, drawn ones x_ = g(z, c), and x* between the two at random,
     (1)  V = D(x_) - D(x) + 10 (|dD(x*) / dx*| - 1)^2 + CE(f(x), c)
     (2)  W = -D(x_) + CE(f(x_), c)
     (3)  L_D = s V + (1 - s) V'                              "critic"
-    (4)  L_G = s W + (1 - s) W'                              "drawn"
-    (5)        + lam_ra |G(z, c) - G'(z, c)|^2               "align"
+    (4)  L_g = s W + (1 - s) W'                              "drawn"
+    (5)        + lam_ra |g(z, c) - g'(z, c)|^2               "align"
     (6)        + lam_ewc sum_i F_i (theta_i - theta'_i)^2    "keep"
 means over the batch, in Eq. 5 over z and past classes c; CE in nats; pixels in [-1, 1]; a norm over
 all pixels of an image. V', W' are on images of the past; s = 1/(seen + 1), or 1 without such. F:
-Fisher diagonal of G' on past classes, Gaussian pixels (gan.py): Eq. 6 is Eq. 5 to second order
+Fisher diagonal of g' on past classes, Gaussian pixels (gan.py): Eq. 6 is Eq. 5 to second order
 without products of two weights, so lam_ra and lam_ewc are of one kind.
 
 Carried. Weights of generator and critic; which classes have met; how many experiences were seen.
@@ -24,7 +24,7 @@ Toggle. `mode`: "sft" (fine-tuning), "ewc" (Eq. 6), "jtr" (V', W' on dreams), "r
 (V', W' on stored images: it sees all real data so far). lam_ra=0, lam_ewc=0: "sft". `net`.
 
 Deviations. R evaluates the class head f, which "jtr" and "joint" alone show old classes: elsewhere
-it forgets, whatever G does. Norms of one image, not of the batch. Each experience has equal weight;
+it forgets, whatever g does. Norms of one image, not of the batch. Each experience has equal weight;
 their code sums over the k old classes. Its 1e-3 is on half the sum over 64 images, divided by k:
 our lam_ra = 0.032/k. Their F is unpublished. A step is the critic's.
 
