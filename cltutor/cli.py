@@ -234,11 +234,9 @@ def _print_record(label: str, record: dict) -> None:
         seen = records.claim_values(record, claim["name"])
         table.add_row(claim["text"], paper, records.describe(seen))
     if not record["runs"][0]["claims"]:
-        shown = [
-            name for name in ("acc", "fakes", "reverse") if name in record["runs"][0]["values"]
-        ]
         for setting in dict.fromkeys(run["setting"] for run in record["runs"]):
-            for name in shown:
+            measured = next(run for run in record["runs"] if run["setting"] == setting)["values"]
+            for name in [name for name in ("acc", "fakes", "reverse") if name in measured]:
                 seen = records.values(record, name, setting)
                 table.add_row(f"{name.upper()}, {setting}", "", records.describe(seen))
     console.print(table)

@@ -386,6 +386,23 @@ def test_verify_at_a_preset_on_another_stream(cltutor, monkeypatch, tmp_path):
     assert records.is_stale(record)
 
 
+def test_a_record_holds_what_a_conditional_generator_draws(cltutor, monkeypatch, tmp_path):
+    mergan = recipe.load("mergan")
+    small = {"steps": 3, "hidden": 8, "latent": 2}
+    monkeypatch.setattr(mergan, "PROFILES", {"quick": ("split-digits", small)})
+    monkeypatch.setattr(records, "folder", lambda: tmp_path / "recorded")
+    options = ("--seeds", "1", "--workers", "1", "--vary", "scenario=domain", "--record")
+    status, out, err = cltutor("verify", "mergan", *options)
+    assert (status, err) == (0, "") and "FAKES, default" in out and "REVERSE, default" in out
+    text = (tmp_path / "recorded" / "mergan.split-digits.quick.json").read_text()
+    assert "NaN" not in text
+    default, domain = (run["values"] for run in json.loads(text)["runs"])
+    assert [sum(g is not None for g in row) for row in default["G"]] == [2, 4, 6, 8, 10]
+    seen = [g for g in default["G"][-1]]
+    assert default["fakes"] == pytest.approx(sum(seen) / 10, abs=1e-4)
+    assert len(default["samples"]["reverse"]) == 5 and "G" not in domain and "acc" in domain
+
+
 def test_a_field_added_since_at_its_default_is_no_other_setting(monkeypatch):
     then = {"profile": "quick", "config": {"dgr": records.settings_of("dgr", "quick")}}
     del then["config"]["dgr"]["weight_decay"]
