@@ -6,6 +6,7 @@ import math
 import os
 import re
 
+import numpy as np
 import pytest
 
 from cltutor import metrics, recipe, records, runs
@@ -83,6 +84,24 @@ def test_the_order_on_permuted_digits():
     none, noise, dreams, exact = (records.values(record, "acc", one) for one in settings)
     assert len(none) == 5
     assert min(dreams) > max(noise) and min(exact) > max(noise)
+
+
+def test_generators_that_learn_digit_after_digit():
+    """Five seeds of `quick`: what is drawn after ten digits, and both ends of lam_ra."""
+    record = SHIPPED["mergan.split-digits-10.quick"]
+    sft, jtr, ra = ("mode=sft", "mode=jtr", "default")
+    fakes = {key: records.values(record, "fakes", key) for key in (sft, jtr, ra)}
+    assert len(fakes[ra]) == 5
+    assert max(fakes[sft]) < 0.15 and min(fakes[jtr]) > 0.85 and min(fakes[ra]) > 0.93
+    for name, at_least in (("reverse", -0.05), ("change", 0)):
+        pairs = zip(*(records.values(record, name, key) for key in (jtr, ra)), strict=True)
+        signed = [(b - a) if name == "reverse" else (a - 1.5 * b) for a, b in pairs]
+        assert min(signed) >= at_least
+    assert max(records.values(record, "fakes", "lam_ra=0.0001")) < 0.3
+    strong = [np.array(G, dtype=float) for G in records.values(record, "G", "lam_ra=10000")]
+    for G in strong:
+        new = np.isnan(G[:-1]) & ~np.isnan(G[1:])
+        assert G[1:][new].mean() < 0.3, "new classes are learned against the strongest pull"
 
 
 def test_gdumb_rises_with_its_memory():
