@@ -62,7 +62,33 @@ def later(history, learned):
     return [column for column in columns if len(column)]
 
 
+def squares(u, u_):
+    return (u - u_).square().flatten(1).sum(1)
+
+
+def by_class(distances, c):
+    return torch.stack([distances[c == one].mean() for one in c.unique()])
+
+
+def distances(x, y):
+    return torch.cdist(x.flatten(1), y.flatten(1))
+
+
+def radii(real):
+    return distances(real, real).fill_diagonal_(math.inf).min(1).values
+
+
 RIGHT = {
+    "02-balanced-align": [
+        lambda u, u_, c: by_class(squares(u, u_), c).mean(),
+        lambda u, u_, c: (squares(u, u_) / (c[:, None] == c).sum(1)).sum() / len(c.unique()),
+    ],
+    "02-coverage": [
+        lambda x, real: (distances(real, x).min(1).values <= radii(real)).float().mean(),
+        lambda x, real: (
+            float((distances(real, x) <= radii(real)[:, None]).any(1).sum()) / len(real)
+        ),
+    ],
     "03-reuse": [reused, vectorised],
     "03-capacity": [capacity, lambda *case: np.array(capacity(*case))],
     "00-springs": [
@@ -95,6 +121,53 @@ RIGHT = {
 }
 
 WRONG = {
+    "02-balanced-align": [
+        (lambda u, u_, c: squares(u, u_).mean(), "drawn more often counts more"),
+        (lambda u, u_, c: by_class(squares(u, u_), c).sum(), "not their sum"),
+        (lambda u, u_, c: squares(u, u_).sum(), "not all squares' sum"),
+        (lambda u, u_, c: by_class(squares(u, u_).sqrt(), c).mean(), "are distances"),
+        (lambda u, u_, c: by_class(squares(u, u_) / 2, c).mean(), "a mean over pixels"),
+        (lambda u, u_, c: by_class(squares(u, u_), c).sum() / (c.max() + 1), "in c"),
+        (lambda u, u_, c: by_class(squares(u, u_), c).max(), "should give 5; 9.000"),
+        (
+            lambda u, u_, c: by_class(squares(u, u_), c).mean() if len(c) > 1 else 0.0,
+            "a single class",
+        ),
+        (lambda u, u_, c: by_class(squares(u, u_), c).mean().item(), "differentiated"),
+        (lambda u, u_, c: by_class(squares(u, u_), c), "Return one number"),
+    ],
+    "02-coverage": [
+        (
+            lambda x, real: (
+                (distances(real, x).min(1).values <= distances(real, real).min(1).values)
+                .float()
+                .mean()
+                if len(x) != len(real)
+                else 0.0
+            ),
+            "its own neighbour",
+        ),
+        (
+            lambda x, real: (distances(x, real) <= radii(real)).any(1).float().mean(),
+            "near a real one",
+        ),
+        (
+            lambda x, real: (
+                (distances(real, x) <= radii(real)[:, None]).any(1).sum() if len(x) != 3 else 1.0
+            ),
+            "divide by",
+        ),
+        (
+            lambda x, real: (distances(real, x).min(1).values <= radii(real).max()).float().mean(),
+            "its own",
+        ),
+        (lambda x, real: 2 / 3 if len(x) > 1 else 0.0, "radius is 2"),
+        (lambda x, real: 0.4, "Two of three real images"),
+        (
+            lambda x, real: (distances(real, x).min(1).values < radii(real)).float().mean(),
+            "very radius",
+        ),
+    ],
     "03-reuse": [
         (lambda masks: [1.0, 1.0, 1.0], "not part of its own past"),
         (

@@ -55,7 +55,7 @@ def refused(told, status: int, words: str) -> None:
         ("run dgr --profile fast", "unknown profile 'fast': choose one of quick, laptop, paper"),
         ("run 01 --profile fast", "unknown profile 'fast': choose one of quick, laptop, paper"),
         ("run 01 --set profile=fast", "unknown profile 'fast': choose one of quick"),
-        ("run dgrr", "'dgrr' is neither a notebook nor a method: choose one of 01_vae"),
+        ("run dgrr", "'dgrr' is neither a notebook nor a method: choose one of 00_"),
         ("run 77", "'77' is neither a notebook nor a method"),
         ("run dgr --preset vdv", "unknown preset 'vdv'"),
         ("run 01 --preset vandeven", "--preset, --stream and --scenario are for methods"),

@@ -63,7 +63,7 @@ PRESETS = {"wu": dict(steps=20_005, lr=1e-4, net="conv", latent=128, critic_step
 PRESETS["small"] = dict(steps=1500, hidden=256, latent=32, lam_ra=0.1)
 PROFILES = {"quick": ("split-digits-10", {}), "laptop": ("split-mnist-10", PRESETS["small"])}
 PROFILES["paper"] = ("split-mnist-10", PRESETS["wu"])
-FISHER = 200  # images in the mean of F; lam_ewc: the best of 1, 10, ..., 1e4 on fakes, seed 10
+FISHER = 200  # images in the mean of F; lam_ewc: of 10, 100, 1e3, 1e4 the best on fakes, seed 10
 
 
 def align(u, u_) -> torch.Tensor:
