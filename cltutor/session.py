@@ -68,9 +68,10 @@ class Session:
 
     def _launch(self, state: str) -> None:
         with self._lock:
-            if self.state != state:
+            if self.state != state or self._ticks is None:
                 verb = {"idle": "started", "stopped": "resumed"}[state]
-                raise UserError(f"a run that is {self.state} cannot be {verb}: make a new Session.")
+                now = "given up" if self.state == state else self.state
+                raise UserError(f"a run that is {now} cannot be {verb}: make a new Session.")
             self._stop.clear()
             self.snapshot = replace(self.snapshot, state="running")
             self._trace.go_on()
@@ -83,6 +84,13 @@ class Session:
             if self.state == "running":
                 self.snapshot = replace(self.snapshot, state="stopping")
                 self._stop.set()
+
+    def give_up(self) -> None:
+        """Let a stopped run go: its networks are freed now, and it cannot be resumed."""
+        with self._lock:
+            if self.state == "stopped" and self._ticks is not None:
+                self._ticks.close()  # its frame refers to this session, so it would wait for gc
+                self._ticks = None
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait until the worker has ended, or `timeout` seconds; the state then."""

@@ -304,6 +304,34 @@ def test_fifty_cycles_leave_nothing_behind(stream, monkeypatch):
     assert threading.active_count() == before
 
 
+def test_a_run_that_is_given_up_frees_its_networks_at_once(stream, monkeypatch):
+    nets, run = [], dgr.run
+
+    def watched(*args, **options):
+        for tick in run(*args, **options):
+            nets.extend(weakref.ref(net) for net in tick.learner.values() if tick.step == 1)
+            yield tick
+
+    monkeypatch.setattr(dgr, "run", watched)
+    gate, session = Gate(monkeypatch, dgr), Session("dgr", stream, DGR)
+    session.give_up()
+    session.start()
+    session.give_up()
+    gate.let(2)
+    gate.stop(session)
+    gc.disable()
+    try:
+        assert len(nets) == 3 and all(ref() is not None for ref in nets)
+        session.give_up()
+        assert [ref for ref in nets if ref() is not None] == []
+    finally:
+        gc.enable()
+    with pytest.raises(UserError, match="given up cannot be resumed"):
+        session.resume()
+    session.give_up()
+    assert session.snapshot.step == 3
+
+
 def test_no_widgets_in_the_session():
     program = "import sys, cltutor.session; print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -93,7 +93,8 @@ def chart(
         value = 10.0**level if decades else level
         y = float(down(value))
         parts.append(tag("line", x1=LEFT, x2=WIDTH - right, y1=y, y2=y, class_="grid"))
-        parts.append(words(f"{value:g}", LEFT - 5, y + 4, text_anchor="end"))
+        text = f"{value:g}" if abs(level) < 4 else f"1e{level}"
+        parts.append(words(text, LEFT - 5, y + 4, text_anchor="end"))
     for n in range(x_end + 1):
         x = float(across(n))
         parts.append(tag("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="grid"))

@@ -110,6 +110,7 @@ class Panel:
             self.session.stop()
         else:
             setting, heard = self.switches.setting(), self._safely(self._refresh)
+            self._give_up()
             self._label, self._kept = self.switches.label(), False
             self.session = Session(*setting, anew=self.anew.value, listen=heard)
             self.session.start()
@@ -123,9 +124,14 @@ class Panel:
 
     def _reset(self) -> None:
         if self._shot.state not in ("running", "stopping"):
-            self.session = None
+            self._give_up()
             self.switches.reset()
         self._refresh()
+
+    def _give_up(self) -> None:
+        if self.session is not None:
+            self.session.give_up()
+        self.session = None
 
     def _refresh(self) -> None:
         """Everything as the latest snapshot has it, words and buttons before pictures.
