@@ -623,10 +623,21 @@ def test_losses_of_nothing_and_of_any_size():
         assert "inf" not in html and "nan" not in html
 
 
+def test_curves_beyond_the_colours_differ_in_their_dashes():
+    K = svg.COLOURS + 2
+    one = shot(x=np.array([0.0, 1.0]), accuracy=np.full((2, K), 0.5), R=np.full((K, K), 0.5))
+    paths = re.findall(r"<path [^>]*>", pictures.experiences(one))
+    looks = {re.search(r"--c\d", p)[0] + "".join(re.findall(r"dasharray=.*", p)) for p in paths}
+    assert len(paths) == len(looks) == K
+
+
 def test_cells_of_the_matrix():
     html = pictures.matrix(shot())
     assert html.count('class="empty"') == 2 and html.count("fill:rgb(") == 2
     assert ">0.90<" in html and ">0.25<" in html
+    many = pictures.matrix(shot(R=np.full((10, 10), 0.25)))
+    assert many.count(">.25<") == 100 and "0.25<" not in many
+    assert pictures.matrix(shot(R=np.full((10, 10), 0.996))).count(">1.0<") == 100
 
 
 def test_whatever_is_written_is_escaped():

@@ -121,7 +121,7 @@ def _curve(x: np.ndarray, y: np.ndarray, line: Line) -> str:
         d="".join(path),
         style=f"stroke:var(--c{line.colour % COLOURS})",
         class_="curve strong" if line.strong else "curve",
-        stroke_dasharray=DASHES[line.colour % len(DASHES)] or None,
+        stroke_dasharray=DASHES[(line.colour + line.colour // COLOURS) % len(DASHES)] or None,
     )
 
 
@@ -147,8 +147,8 @@ def _ends(lines: Iterable[Line], across, down) -> list[str]:
 def heatmap(R: np.ndarray, x_label: str, y_label: str) -> str:
     """A matrix (K, K) in [0, 1] with its numbers; NaN is an empty cell."""
     K = len(R)
-    cell = min(32.0, (HEIGHT - TOP - BOTTOM) / K)
-    wide = cell * 1.45
+    cell, wide = min(32.0, (HEIGHT - TOP - BOTTOM) / K), min(46.0, 210 / K)
+    size = min(11.0, wide / 2.2)  # of the numbers
     left = (WIDTH - wide * K) / 2 + 12
     parts = []
     for (i, j), value in np.ndenumerate(R):
@@ -161,10 +161,11 @@ def heatmap(R: np.ndarray, x_label: str, y_label: str) -> str:
         ink = ink_on(_MAP(float(value)))
         parts.append(tag("rect", style=f"fill:rgb({red},{green},{blue})", **place))
         text = f"{value:.2f}"
-        parts.append(
-            words(text, x + wide / 2 - 0.5, y + cell / 2 + 3.5, text_anchor="middle",
-                  style=f"fill:{ink}")
-        )  # fmt: skip
+        if wide < 26:
+            text = "1.0" if text == "1.00" else text.lstrip("0")
+        style = f"fill:{ink};font-size:{size:.1f}px"
+        place = x + wide / 2 - 0.5, y + cell / 2 + size / 3
+        parts.append(words(text, *place, text_anchor="middle", style=style))
     for n in range(K):
         parts.append(words(str(n), left - 5, TOP + (n + 0.5) * cell + 3.5, text_anchor="end"))
         place = left + (n + 0.5) * wide, TOP + K * cell + 13
