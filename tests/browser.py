@@ -181,12 +181,10 @@ def pictures() -> None:
             for name in ("Light", "Dark"):
                 theme(page, name)
                 page.wait_for_timeout(1000)
-                picture = Image.open(io.BytesIO(panel.screenshot())).convert("RGB")
-                picture = picture.quantize(
-                    256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+                picture = Image.open(io.BytesIO(panel.screenshot())).convert("RGB").quantize(128)
+                picture.save(
+                    ROOT / "notebooks" / "img" / f"panel-{name.lower()}.png", optimize=True
                 )
-                target = ROOT / "notebooks" / "img" / f"panel-{name.lower()}.png"
-                picture.save(target, optimize=True)
         chrome.close()
 
 
