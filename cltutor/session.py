@@ -88,9 +88,8 @@ class Session:
     def give_up(self) -> None:
         """Let a stopped run go: its networks are freed now, and it cannot be resumed."""
         with self._lock:
-            if self.state == "stopped" and self._ticks is not None:
-                self._ticks.close()  # its frame refers to this session, so it would wait for gc
-                self._ticks = None
+            if self.state == "stopped":
+                self._ticks = None  # it refers to this session: the two would wait for gc
 
     def wait(self, timeout: float | None = None) -> str:
         """Wait until the worker has ended, or `timeout` seconds; the state then."""

@@ -132,13 +132,17 @@ def opened(browser, address, notebook: Path, **window):
         context.close()
 
 
-def copy(folder: Path, name: str, ids=(), above: str = "", code: str = "") -> Path:
+def copy(folder: Path, name: str, ids=(), above: str = "", code: str = "", bare=False) -> Path:
     """A copy of notebook 01, or of the cells `ids` of it, with a cell `code` above another.
+
+    `bare`: without the metadata that keep JupyterLab from deleting the panel's cell.
 
     JupyterLab would mark the original as changed.
     """
     notebook = nbformat.read(NOTEBOOK, 4)
     notebook.cells = [cell for cell in notebook.cells if not ids or cell.id in ids]
+    for cell in notebook.cells if bare else ():
+        cell.metadata = {}
     if above:
         at = [cell.id for cell in notebook.cells].index(above)
         notebook.cells.insert(at, nbformat.v4.new_code_cell(code))

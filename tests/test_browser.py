@@ -102,9 +102,8 @@ def test_a_run_is_started_stopped_resumed_and_compared(chromium, folder, address
 
 
 def test_everything_by_keyboard_light_and_dark(chromium, folder, address):
-    notebook = browser.copy(
-        folder, "keys.ipynb", ("parameters", "begin", "panel"), "panel", few(200)
-    )
+    ids = ("parameters", "begin", "panel")
+    notebook = browser.copy(folder, "keys.ipynb", ids, "panel", few(200), bare=True)
     with browser.opened(chromium, address, notebook) as (page, complaints):
         page.evaluate(browser.RUN_ALL)
         panel, cells = page.locator(".cltutor-panel"), page.locator(".jp-CodeCell")
@@ -159,6 +158,7 @@ def test_everything_by_keyboard_light_and_dark(chromium, folder, address):
         # JupyterLab's own keys would delete the cell, change its kind, add another, leave it.
         for key in ("d", "d", "x", "m", "a", "b", "ArrowUp", "Shift+Enter"):
             page.keyboard.press(key)
+        page.wait_for_timeout(500)
         assert cells.count() == 4 and panel.count() == 1
         assert page.evaluate(FOCUSED) == "show the numbers"
         assert violations(page) == []
