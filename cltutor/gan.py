@@ -33,7 +33,7 @@ def slope_penalty(score, u: Tensor, u_: Tensor, e: Tensor) -> Tensor:
     """(|d score / du| - 1)^2 of each image at e u + (1 - e) u_: (B,), for a critic of slope 1.
 
     Args:
-        score: pixels (B, C, H, W) -> (B,).
+        score: images (B, C, H, W), of whatever range, -> (B,).
         e: where between u and u_, (B, 1, 1, 1) in [0, 1] (Gulrajani et al. 2017, Eq. 3).
     """
     between = (e * u + (1 - e) * u_).detach().requires_grad_()

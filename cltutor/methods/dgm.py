@@ -41,6 +41,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from cltutor.gan import slope_penalty
 from cltutor.nets.masked import Discriminator, MaskedGenerator
 from cltutor.seeds import build, split_seed, state
 from cltutor.stream import Tick, batches, mates, visible
@@ -104,9 +105,7 @@ def gate(layers, reserved, e, q: float, s_max: float) -> None:
 
 def critic_loss(d, x, fake, a, lam_gp) -> torch.Tensor:
     """Eq. 2; a (B, 1, 1, 1) in [0, 1]: where on the line from fake to x the slope is taken."""
-    between = (a * x + (1 - a) * fake).requires_grad_()
-    (slope,) = torch.autograd.grad(d(between).sum(), between, create_graph=True)
-    penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    penalty = slope_penalty(d, x, fake, a).mean()
     return d(fake).mean() - d(x).mean() + lam_gp * penalty
 
 
