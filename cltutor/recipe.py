@@ -9,7 +9,6 @@ import dataclasses
 import importlib
 import multiprocessing
 import pkgutil
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -20,12 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import cltutor.methods
-from cltutor import cache, checkpoint, config, streams
+from cltutor import cache, config, streams
 from cltutor.errors import UserError
 from cltutor.result import Result
 from cltutor.stream import Stream, Tick, visible
-
-LOSS_POINTS = 100  # kept per role and experience: means over equal stretches of steps
+from cltutor.training import train
 
 
 def methods() -> list[str]:
@@ -148,9 +146,8 @@ def fit(
                 if end:
                     learner = module.networks(stream, cfg, device, carried)
                     measure(Tick(k, told["of"], told["of"], {}, learner, carried), told)
-            ticks = train(module, left, cfg, device, precision, compile, carried, progress)
-            for tick, told in ticks:
-                checkpoint.save(folder / cache.file_name(tick.k, tick.end), tick.carried, told)
+            how = dict(device=device, precision=precision, compile=compile, progress=progress)
+            for tick, told in train(module, left, cfg, folder, carried=carried, **how):
                 if tick.end:
                     measure(tick, told)
                     carried, left = tick.carried, stream.after(tick.k)
@@ -192,46 +189,6 @@ def fit_many(
             for done in tqdm(as_completed(fits), total=len(fits), unit="fit", disable=not progress):
                 done.result()
     return {label: fit(*parts, watch=watch, **options) for label, parts in settings.items()}
-
-
-def train(module, stream, cfg, device, precision, compile, carried, progress):
-    """Run the method; yield every tick with `carried` and what happened since the one before."""
-    # A cache of cast weights would outlive the optimiser step and go stale.
-    autocast = torch.autocast(
-        device.split(":")[0], torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False
-    )
-    ticks = module.run(stream, cfg, device=device, carried=carried)
-    trace, at, learner, start = [], None, None, time.perf_counter()
-    with tqdm(disable=not progress, unit="step") as bar:
-        while True:
-            with autocast:
-                tick = next(ticks, None)
-            if tick is None:
-                return
-            if compile and tick.learner is not learner:
-                for net in tick.learner.values():
-                    net.compile()
-            if tick.k != at:
-                bar.reset(tick.of)
-                bar.set_description(f"experience {tick.k + 1} of {len(stream)}")
-            at, learner = tick.k, tick.learner
-            bar.update(tick.step - bar.n)
-            trace.append(tick.losses)
-            if tick.carried is not None:
-                seconds = time.perf_counter() - start
-                yield tick, {"of": tick.of, "losses": thinned(trace), "seconds": seconds}
-                trace, start = [], time.perf_counter()
-
-
-def thinned(trace: list[dict]) -> dict[str, list[float]]:
-    """{role: means over at most LOSS_POINTS equal stretches} of a list of losses by role."""
-    roles = {role: [] for losses in trace for role in losses}
-    for role, points in roles.items():
-        values = torch.stack([losses[role] for losses in trace if role in losses]).float()
-        points += [
-            part.mean().item() for part in values.tensor_split(min(LOSS_POINTS, len(values)))
-        ]
-    return roles
 
 
 def operations(method: str, stream: Stream, cfg) -> list[int]:

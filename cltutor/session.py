@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from cltutor import cache, checkpoint, recipe
+from cltutor import cache, recipe
 from cltutor.errors import UserError
 from cltutor.result import Result
 from cltutor.snapshot import Snapshot, Trace
 from cltutor.stream import Stream, Tick
+from cltutor.training import train
 
 EVERY = 0.2  # seconds between two snapshots
 
@@ -148,21 +149,10 @@ class Session:
                 self._trace.end(Tick(k, told["of"], told["of"], {}, learner, carried))
                 self._trace.cached += 1
             yield True
-        ticks, trace, seconds = self._module.run(left, self.cfg, carried=carried), [], 0.0
-        while True:
-            start = time.perf_counter()
-            tick = next(ticks, None)
-            seconds += time.perf_counter() - start
-            if tick is None:
-                return
+        for tick, _ in train(self._module, left, self.cfg, folder, carried=carried):
             self._trace.note(tick)
-            trace.append(tick.losses)
-            if tick.carried is not None:
-                facts = {"of": tick.of, "losses": recipe.thinned(trace), "seconds": seconds}
-                checkpoint.save(folder / cache.file_name(tick.k, tick.end), tick.carried, facts)
-                trace, seconds = [], 0.0
-                if tick.end:
-                    self._trace.end(tick)
+            if tick.end:
+                self._trace.end(tick)
             yield True
 
     def _show(self, state: str, error: Exception | None = None) -> None:

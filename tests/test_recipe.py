@@ -17,7 +17,7 @@ import torch
 from kill_fit import KILLS, toy_stream
 
 import cltutor
-from cltutor import cache, checkpoint, recipe
+from cltutor import cache, checkpoint, recipe, training
 from cltutor.errors import UserError
 from cltutor.methods import dgr, finetune
 
@@ -128,12 +128,12 @@ def test_evaluation_is_in_eval_mode_and_without_gradients(stream):
 def test_thinned_by_hand():
     points = [{"new": torch.tensor(float(n))} for n in range(250)]
     points[3]["replayed"] = torch.tensor(7.0)
-    thin = recipe.thinned([{}, *points])
+    thin = training.thinned([{}, *points])
     assert thin["replayed"] == [7.0]
-    assert len(thin["new"]) == recipe.LOSS_POINTS == 100
+    assert len(thin["new"]) == training.LOSS_POINTS == 100
     # 250 values in 100 stretches: fifty of three, then fifty of two.
     assert thin["new"][:2] == [1.0, 4.0] and thin["new"][-1] == 248.5
-    assert recipe.thinned([{}]) == {}
+    assert training.thinned([{}]) == {}
 
 
 def test_sizes_count_numbers_and_bytes():
