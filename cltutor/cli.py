@@ -103,7 +103,7 @@ def run(
     console.print("  ".join(f"{key} {value:.3f}" for key, value in numbers.items()))
     shown = "executed.html" if isinstance(target, Path) else "result.json"
     console.print(f"{result['seconds']:.0f} s. Results: {out / label / shown}", soft_wrap=True)
-    console.print("Next: `make lab` or `cltutor lab` opens the notebooks, 01 first.")
+    console.print("Next: `make lab` or `cltutor lab` opens the notebooks, 00 first.")
     return 0 if ok else 1
 
 
