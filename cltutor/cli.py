@@ -33,8 +33,9 @@ Profile = Annotated[str, typer.Option(help="quick, laptop or paper")]
 Seed = Annotated[int, typer.Option(help="decides every draw and the order of the classes")]
 Preset = Annotated[str | None, typer.Option(help="a named setting of the method")]
 OtherStream = Annotated[
-    str | None, typer.Option("--stream", help="of a method: split-NAME or permuted-NAME")
+    str | None, typer.Option("--stream", help="of a method: split-, halved- or permuted-NAME")
 ]
+Scenario = Annotated[str | None, typer.Option(help="of a method: class, domain, task")]
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def run(
     seed: Seed = 0,
     preset: Preset = None,
     stream: OtherStream = None,
-    scenario: Annotated[str | None, typer.Option(help="of a method: class, domain, task")] = None,
+    scenario: Scenario = None,
     changes: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, a setting")] = None,
     out: Annotated[Path, typer.Option(help="where results go")] = Path("runs"),
 ) -> int:
@@ -135,6 +136,10 @@ def verify(
     ] = None,
     preset: Preset = None,
     stream: OtherStream = None,
+    scenario: Scenario = None,
+    probe: Annotated[
+        str | None, typer.Option(help="also linear probes: logistic, sgd, ...")
+    ] = None,
     record: Annotated[bool, typer.Option("--record", help="write data/recorded/")] = False,
     time: Annotated[bool, typer.Option("--time", help="report seconds and memory")] = False,
     workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = 2,
@@ -146,20 +151,18 @@ def verify(
     target = runs.target(name)
     if record:
         records.require_writable()
+    chosen = {"preset": preset, "stream": stream, "scenario": scenario, "probe": probe}
     if isinstance(target, Path):
-        if vary or preset or stream:
-            raise UserError("--vary, --preset and --stream are for methods, not for notebooks.")
+        if vary or any(chosen.values()):
+            raise UserError("--vary, --preset, --stream, --scenario and --probe are for methods.")
         label = f"{target.stem}.{profile}"
         found = runs.verify_notebook(target, profile, seeds)
     else:
         named, _ = runs.recipe.configure(target, profile, preset=preset)
         label = records.label(target, stream or named, profile, preset)
-        chosen = {"preset": preset, "stream": stream}
         found = runs.verify_method(target, profile, seeds, vary or [], workers, **chosen)
     words = ["cltutor verify", Path(target).stem, f"--profile {profile} --seeds {seeds}"]
-    words += [
-        f"--{key} {value}" for key, value in (("preset", preset), ("stream", stream)) if value
-    ]
+    words += [f"--{key} {value}" for key, value in chosen.items() if value]
     words += [f"--vary {option}" for option in vary or []] + ["--record"]
     found = {"command": " ".join(words), **found}
     _print_record(label, found)

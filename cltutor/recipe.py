@@ -61,11 +61,24 @@ def configure(method: str, profile: str = "quick", seed: int = 0, preset=None, *
 
 
 def setting(
-    method: str, profile="quick", seed=0, preset=None, stream=None, scenario=None, **changes
+    method: str,
+    profile: str = "quick",
+    seed: int = 0,
+    preset: str | None = None,
+    stream: str | None = None,
+    scenario: str | None = None,
+    without: int | str | None = None,
+    **changes,
 ) -> tuple:
-    """(method, stream, cfg) as `fit` takes them: `configure`, the stream (or another) loaded."""
+    """(method, stream, cfg) as `fit` takes them: `configure`, the stream (or another) loaded.
+
+    `without`: an experience that is left out of the stream.
+    """
     named, cfg = configure(method, profile, seed, preset, **changes)
-    return method, streams.load(stream or named, seed=cfg.seed, scenario=scenario), cfg
+    loaded = streams.load(stream or named, seed=cfg.seed, scenario=scenario)
+    if without is not None:
+        loaded = loaded.without(config.read("without", without, int))
+    return method, loaded, cfg
 
 
 @contextmanager

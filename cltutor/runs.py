@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cltutor import cache, claims, config, metrics, notebook, recipe, records, samples
+from cltutor import probe as probing
 from cltutor.errors import UserError
 
 ATTEMPTS = 100  # at giving a folder its name while other runs do the same
@@ -61,13 +62,25 @@ def run_method(name: str, profile: str, seed: int, changes: dict) -> dict:
     }
 
 
-def measured(result, stream) -> dict:
+def measured(result, stream, kind: str | None = None) -> dict:
     """The main numbers of a fit whose `watch` had "drawn", with those of a conditional generator.
 
-    See `Result.summary` and `samples.summary`.
+    With a `kind`, those of such probes, too, on its "body". NaN is None.
     """
     with recipe.torch_threads(1):
-        return result.summary() | samples.summary(result.values["drawn"][1:], stream)
+        found = result.summary() | samples.summary(result.values["drawn"][1:], stream)
+        if kind is not None:
+            found |= probing.summary(result.values["body"], stream, kind)
+    return _without_nan(found)
+
+
+def _without_nan(value):
+    """`value` as JSON holds it: None for NaN, at any depth."""
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if value != value else value
 
 
 def run_notebook(path: Path, values: dict, folder: Path) -> dict:
@@ -162,31 +175,37 @@ def verify_notebook(path: Path, profile: str, seeds: int) -> dict:
     return record(profile, runs[0]["config"], runs)
 
 
-def verify_method(name: str, profile: str, seeds: int, vary=(), workers=1, **chosen) -> dict:
+def verify_method(
+    name: str, profile: str, seeds: int, vary=(), workers=1, probe=None, **chosen
+) -> dict:
     """One run per seed with the profile's settings, and with every setting of `vary`; the record.
 
     Args:
         vary: "key=value,value": each value in turn, all else as in the profile. A key is a field
-            of the Config, or "scenario".
-        chosen: `stream` and `preset` of `recipe.setting`, for all runs.
+            of the Config, "scenario", or "without", an experience that is left out.
+        probe: the kind of linear probes that are measured, too.
+        chosen: `stream`, `preset` and `scenario` of `recipe.setting`, for all runs.
     """
     settings: dict[str, dict] = {"default": {}}
     for one in vary:
         ((key, options),) = pairs([one], "--vary").items()
         settings |= {f"{key}={value}": {key: value} for value in options.split(",")}
     jobs = {
-        (label, seed): recipe.setting(name, profile, seed, **chosen, **changes)
+        (label, seed): recipe.setting(name, profile, seed, **chosen | changes)
         for label, changes in settings.items()
         for seed in range(seeds)
     }
     options = {"workers": workers, "progress": sys.stderr.isatty()}
-    results = recipe.fit_many(jobs, watch={"drawn": samples.draw()}, **options)
+    watch = {"drawn": samples.draw()}
+    if probe and probing.known(probe):
+        watch["body"] = probing.snapshot
+    results = recipe.fit_many(jobs, watch=watch, **options)
     runs = [
         {
             "seed": seed,
             "setting": label,
             "claims": [],
-            "values": measured(result, jobs[label, seed][1]),
+            "values": measured(result, jobs[label, seed][1], probe),
             "config": {name: result.config},
             **facts(time.perf_counter(), result.environment),
             "seconds": round(sum(result.seconds), 1),

@@ -115,7 +115,22 @@ def permuted(
     return Stream(name, scenario, n_classes, shape, parts, dataset.levels)
 
 
-MAKERS = {"split": split, "permuted": permuted}
+def halved(
+    dataset: data.Dataset,
+    experiences: int = EXPERIENCES,
+    *,
+    scenario: Scenario = "class",
+    seed: int = 0,
+) -> Stream:
+    """As `split`, with half of all images, drawn from the seed class by class, as the test set.
+
+    A probe is tested on the images of one experience: on 8x8 digits that are too few otherwise.
+    """
+    stream = split(dataset, experiences, scenario=scenario, seed=seed, split=0.5)
+    return replace(stream, name=stream.name.replace("split", "halved", 1))
+
+
+MAKERS = {"split": split, "permuted": permuted, "halved": halved}
 
 
 def parse(name: str) -> tuple[str, str, int]:
@@ -127,7 +142,7 @@ def parse(name: str) -> tuple[str, str, int]:
     kind, *words = name.split("-")
     if kind not in MAKERS or not words or (len(words) > 1 and not words[-1].isdecimal()):
         raise UserError(
-            f"unknown stream {name!r}: it is split-DATASET or permuted-DATASET, "
+            f"unknown stream {name!r}: it is split-DATASET, permuted-DATASET or halved-DATASET, "
             "with -10 behind it for ten experiences instead of five."
         )
     experiences = int(words.pop()) if len(words) > 1 else EXPERIENCES
@@ -137,7 +152,7 @@ def parse(name: str) -> tuple[str, str, int]:
 def load(name: str, *, seed: int = 0, scenario: Scenario | None = None) -> Stream:
     """The stream of that name: KIND-DATASET for five experiences, or KIND-DATASET-EXPERIENCES.
 
-    KIND is split or permuted: "split-mnist-10" deals one digit at a time.
+    KIND is split, permuted or halved: "split-mnist-10" deals one digit at a time.
 
     Raises:
         UserError: no such stream or data set, or its files are neither here nor to be had.

@@ -29,7 +29,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from cltutor.nets.mlp import MLP
+from cltutor.nets.solver import NARROW, Small, make_solver
 from cltutor.seeds import build, frozen_copy, split_seed, state
 from cltutor.stream import Tick, batches, keep, mates, visible
 from cltutor.vae import VAE, negative_elbo
@@ -42,6 +42,7 @@ class Config:
     lr: float = field(default=1e-3, metadata=dict(source="van de Ven 2022", range=(1e-6, 1.0)))
     seed: int = field(default=0, metadata=dict(source="yours", range=(0, 2**31 - 1)))
     hidden: int = field(default=100, metadata=dict(source="ours; per layer", range=(1, 4096)))
+    net: Small = "mlp"  # nets/solver.py
     replay: Literal["none", "noise", "generative", "exact"] = "generative"
     labels: Literal["hard", "soft"] = "hard"
     tau: float = field(default=2.0, metadata=dict(source="van de Ven 2022", range=(0.1, 20.0)))
@@ -55,7 +56,7 @@ class Config:
 
 PRESETS = {"vandeven": dict(steps=2000, batch=128, hidden=400, vae_hidden=400, latent=100)}
 SMALL = dict(hidden=50, steps=4700, solver_every=10, weight_decay=1e-5)  # 5 epochs, the VAE 50
-PRESETS |= {"seed002": PRESETS["vandeven"] | SMALL, "permuted": dict(steps=2500)}
+PRESETS |= {"seed002": PRESETS["vandeven"] | SMALL, "permuted": dict(steps=2500), "narrow": NARROW}
 PROFILES = {"quick": ("split-digits", {}), "laptop": ("split-mnist", PRESETS["vandeven"])}
 PROFILES["paper"] = PROFILES["laptop"]  # the published protocol takes minutes on a laptop
 
@@ -73,8 +74,7 @@ def label(logits: torch.Tensor, labels: str, tau: float) -> torch.Tensor:
 
 def match(logits: torch.Tensor, p: torch.Tensor, tau: float) -> torch.Tensor:
     """H of Eq. 3, mean over the batch; classes with p = 0 count nothing, hidden ones included."""
-    log_q = F.log_softmax(logits / tau, dim=1).masked_fill(p == 0, 0.0)
-    return -(p * log_q).sum(1).mean()
+    return -(p * F.log_softmax(logits / tau, dim=1).masked_fill(p == 0, 0.0)).sum(1).mean()
 
 
 def replayed(stream, cfg, teacher, carried, n, rng):
@@ -97,7 +97,7 @@ def replayed(stream, cfg, teacher, carried, n, rng):
 
 def networks(stream, cfg, device="cpu", carried=None):
     """The learner: untrained, or as `carried` left it. No generator unless it is to dream."""
-    make = partial(MLP, stream.shape, stream.n_classes, cfg.hidden)
+    make = partial(make_solver, cfg.net, stream.shape, stream.n_classes, cfg.hidden)
     solver = build("solver", make, cfg.seed, device, carried)
     learner = {"solver": solver, "features": solver.body}
     if cfg.replay == "generative":

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call, jacrev, vmap
 
-from cltutor.nets.mlp import MLP
+from cltutor.nets.solver import NARROW, Small, make_solver
 from cltutor.seeds import build, split_seed, state
 from cltutor.stream import Tick, batches, visible
 
@@ -44,12 +44,13 @@ class Config:
     lr: float = field(default=1e-3, metadata=dict(source="van de Ven 2022", range=(1e-6, 1.0)))
     seed: int = field(default=0, metadata=dict(source="yours", range=(0, 2**31 - 1)))
     hidden: int = field(default=100, metadata=dict(source="ours; per layer", range=(1, 4096)))
+    net: Small = "mlp"  # nets/solver.py
     lam: float = field(default=1e3, metadata=dict(source="ours; a grid, below", range=(0.0, 1e9)))
     fisher_images: int = field(default=500, metadata=dict(source="ours", range=(1, 10**5)))
 
 
 # lam: the best of 10, 100, ..., 1e6 in the task scenario with seed 10, which no record contains.
-PRESETS = {"vandeven": dict(steps=2000, batch=128, hidden=400, lam=1e5)}
+PRESETS = {"vandeven": dict(steps=2000, batch=128, hidden=400, lam=1e5), "narrow": NARROW}
 PROFILES = {"quick": ("split-digits", {}), "laptop": ("split-mnist", PRESETS["vandeven"])}
 PROFILES["paper"] = PROFILES["laptop"]  # the published protocol takes minutes on a laptop
 CHUNK = 20  # images whose gradients are in memory at once
@@ -76,7 +77,7 @@ def keep(solver, anchor, importance, lam) -> torch.Tensor:
 
 def networks(stream, cfg, device="cpu", carried=None):
     """The learner: untrained, or as `carried` left it."""
-    make = partial(MLP, stream.shape, stream.n_classes, cfg.hidden)
+    make = partial(make_solver, cfg.net, stream.shape, stream.n_classes, cfg.hidden)
     solver = build("solver", make, cfg.seed, device, carried)
     return {"solver": solver, "features": solver.body}
 

@@ -22,7 +22,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from cltutor.nets.mlp import MLP
+from cltutor.nets.solver import NARROW, Net, make_solver
 from cltutor.seeds import build, split_seed, state
 from cltutor.stream import Tick, batches, visible
 
@@ -34,16 +34,20 @@ class Config:
     lr: float = field(default=1e-3, metadata=dict(source="van de Ven 2022", range=(1e-6, 1.0)))
     seed: int = field(default=0, metadata=dict(source="yours", range=(0, 2**31 - 1)))
     hidden: int = field(default=100, metadata=dict(source="ours; per layer", range=(1, 4096)))
+    net: Net = "mlp"  # nets/solver.py
 
 
-PRESETS = {"vandeven": dict(steps=2000, batch=128, hidden=400)}
+PRESETS = {"vandeven": dict(steps=2000, batch=128, hidden=400), "narrow": NARROW}
+PRESETS["narrow-mnist"] = NARROW | dict(steps=1000, batch=128)
+PRESETS["conv"] = dict(net="conv", hidden=64, steps=400)
+PRESETS["hess"] = dict(net="resnet", hidden=512, steps=1950, batch=128)  # 50 passes of CIFAR-100
 PROFILES = {"quick": ("split-digits", {}), "laptop": ("split-mnist", PRESETS["vandeven"])}
 PROFILES["paper"] = PROFILES["laptop"]  # the published protocol takes minutes on a laptop
 
 
 def networks(stream, cfg, device="cpu", carried=None):
     """The learner: untrained, or as `carried` left it."""
-    make = partial(MLP, stream.shape, stream.n_classes, cfg.hidden)
+    make = partial(make_solver, cfg.net, stream.shape, stream.n_classes, cfg.hidden)
     solver = build("solver", make, cfg.seed, device, carried)
     return {"solver": solver, "features": solver.body}
 

@@ -29,7 +29,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from cltutor.nets.mlp import MLP
+from cltutor.nets.solver import NARROW, Small, make_solver
 from cltutor.seeds import build, frozen_copy, split_seed, state
 from cltutor.stream import Tick, batches, mates, visible
 
@@ -41,12 +41,16 @@ class Config:
     lr: float = field(default=1e-3, metadata=dict(source="van de Ven 2022", range=(1e-6, 1.0)))
     seed: int = field(default=0, metadata=dict(source="yours", range=(0, 2**31 - 1)))
     hidden: int = field(default=100, metadata=dict(source="ours; per layer", range=(1, 4096)))
+    net: Small = "mlp"  # nets/solver.py
     lam: float = field(default=1.0, metadata=dict(source="Li & Hoiem 2018", range=(0.0, 1e3)))
     tau: float = field(default=2.0, metadata=dict(source="Li & Hoiem 2018", range=(0.1, 20.0)))
     weights: Literal["lam", "seen"] = "lam"
 
 
-PRESETS = {"vandeven": dict(steps=2000, batch=128, hidden=400, weights="seen", lam=0.25)}
+PRESETS = {
+    "vandeven": dict(steps=2000, batch=128, hidden=400, weights="seen", lam=0.25),
+    "narrow": NARROW,
+}
 PROFILES = {"quick": ("split-digits", {}), "laptop": ("split-mnist", PRESETS["vandeven"])}
 PROFILES["paper"] = PROFILES["laptop"]  # the published protocol takes minutes on a laptop
 
@@ -68,7 +72,7 @@ def distill(logits, targets, heads, tau, scenario) -> torch.Tensor:
 
 def networks(stream, cfg, device="cpu", carried=None):
     """The learner: untrained, or as `carried` left it."""
-    make = partial(MLP, stream.shape, stream.n_classes, cfg.hidden)
+    make = partial(make_solver, cfg.net, stream.shape, stream.n_classes, cfg.hidden)
     solver = build("solver", make, cfg.seed, device, carried)
     return {"solver": solver, "features": solver.body}
 
