@@ -43,10 +43,17 @@ class Lesson:
     claims: list[Claim] = field(default_factory=list)
     values: dict = field(default_factory=dict)
     config: dict = field(default_factory=dict)
+    presets: dict = field(default_factory=dict)
 
     def setting(self, method: str, **changes) -> tuple:
-        """(method, stream, cfg) of a method in this run's profile and seed, for `fit_many`."""
-        self.config[method] = records.settings_of(method, self.profile)
+        """(method, stream, cfg) of a method in this run's profile and seed, for `fit_many`.
+
+        `changes` as for `recipe.setting`; of a method, one preset is used in a lesson.
+        """
+        preset = changes.get("preset")
+        self.config[method] = records.settings_of(method, self.profile, preset)
+        if preset:
+            self.presets[method] = preset
         return recipe.setting(method, self.profile, self.seed, **changes)
 
     def claim(
@@ -91,7 +98,8 @@ class Lesson:
     def record(self) -> dict:
         """Claims, values and settings as in result.json."""
         claims = [asdict(claim) for claim in self.claims]
-        return {"claims": claims, "values": self.values, "config": self.config}
+        found = {"claims": claims, "values": self.values, "config": self.config}
+        return found | ({"presets": self.presets} if self.presets else {})
 
 
 def begin(name: str, *, profile: str, seed: int, interactive: bool) -> Lesson:

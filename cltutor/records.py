@@ -81,9 +81,11 @@ def is_stale(record: dict) -> bool:
 
     A field that was added since counts with its default, which changes nothing: the goldens hold.
     """
+    presets = record.get("presets", {})
     return any(
         config.asdict(recipe.load(name).Config()) | recorded | {"seed": 0}
-        != settings_of(name, record["profile"], record.get("preset")) | {"seed": 0}
+        != settings_of(name, record["profile"], presets.get(name, record.get("preset")))
+        | {"seed": 0}
         for name, recorded in record["config"].items()
     )
 

@@ -219,7 +219,7 @@ def verify_method(
 
 def record(profile: str, settings: dict, runs: list[dict]) -> dict:
     """The record of several runs, as it is shipped."""
-    facts = ("device", "precision", "threads", "versions")
+    facts = ("device", "precision", "threads", "versions", "presets")
     kept = ("seed", "setting", "values", "seconds", "peak_mb")
     return {
         "date": datetime.date.today().isoformat(),
@@ -227,7 +227,7 @@ def record(profile: str, settings: dict, runs: list[dict]) -> dict:
         "code": {name: cache.code_hash(name)[:16] for name in settings},
         "config": settings,
         "config_hash": records.config_hash(settings),
-        **{name: runs[0][name] for name in facts},
+        **{name: runs[0][name] for name in facts if name in runs[0]},
         "runs": [{name: run[name] for name in kept} | {"claims": live(run)} for run in runs],
     }
 

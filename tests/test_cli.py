@@ -63,7 +63,10 @@ def refused(told, status: int, words: str) -> None:
         ("run dgr --stream digits", "unknown stream 'digits'"),
         ("run dgr --scenario tasks", "unknown scenario 'tasks'"),
         ("verify dgr --preset vdv", "unknown preset 'vdv'"),
-        ("verify 01 --stream split-digits", "--vary, --preset and --stream are for methods"),
+        (
+            "verify 01 --stream split-digits",
+            "--vary, --preset, --stream, --scenario and --probe are for",
+        ),
         ("run dgr --set stepss=5", "unknown setting 'stepss': choose one of steps"),
         ("run dgr --set steps=many", "steps=many is not of type int"),
         ("run dgr --set steps=1.5", "steps=1.5 is not of type int"),
@@ -87,7 +90,11 @@ def refused(told, status: int, words: str) -> None:
         ("verify dgr --seeds 0", "--seeds"),
         ("verify dgr --vary steps", "--vary steps is not of the form KEY=VALUE"),
         ("verify dgr --vary steps=5,x", "steps=x is not of type int"),
-        ("verify 01 --vary steps=5", "--vary, --preset and --stream are for methods"),
+        ("verify 01 --probe sgd", "--vary, --preset, --stream, --scenario and --probe are for"),
+        ("verify dgr --probe linear", "unknown probe 'linear': choose one of logistic, sgd, knn"),
+        ("verify dgr --vary without=x", "without=x is not of type int"),
+        ("verify dgr --vary without=5", "no experience 5: this stream has 0 to 4"),
+        ("verify 01 --vary steps=5", "--vary, --preset, --stream, --scenario and --probe are for"),
     ],
 )
 def test_wrong_input(cltutor, monkeypatch, arguments, words):

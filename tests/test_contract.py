@@ -33,7 +33,9 @@ def test_a_file_dropped_into_the_folder_is_found_and_checked(toy, tmp_path, monk
     assert "copied" in recipe.methods()
     module = found()["copied"]
     try:
-        assert recipe.load("copied") is module and list(variants(module)) == ["default"]
+        assert recipe.load("copied") is module and list(variants(module)) == list(
+            variants(finetune)
+        )
         for check in CHECKS.values():
             check(Case(module, small(module), toy(), tmp_path))
         assert recipe.fit("copied", toy(), small(module)).R.shape == (3, 3)

@@ -137,7 +137,7 @@ def test_load():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: streams.load("digits"), "split-DATASET or permuted-DATASET"),
+        (lambda: streams.load("digits"), "split-DATASET, permuted-DATASET or halved-DATASET"),
         (lambda: streams.load("shuffled-digits"), "unknown stream 'shuffled-digits'"),
         (lambda: streams.load("split-letters"), "unknown data set 'letters'"),
         (lambda: streams.load("split-digits-ten"), "unknown stream 'split-digits-ten'"),

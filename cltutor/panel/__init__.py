@@ -13,13 +13,16 @@ from cltutor import figures, recipe
 from cltutor.claims import Lesson
 from cltutor.figures.style import PALETTE
 from cltutor.panel import fields
+from cltutor.panel.browse import browse as browse
 from cltutor.panel.runs import Run, compared, drawn
 from cltutor.session import Session
 
 _shown: dict[tuple, object] = {}  # the panels on the page, by what they are called with
 
 
-def show(lesson: Lesson, methods: str | Sequence[str], switches: Sequence[str] = ()) -> None:
+def show(
+    lesson: Lesson, methods: str | Sequence[str], switches: Sequence[str] = (), **chosen
+) -> None:
     """Show what the methods do with their own settings; below it a live panel, if interactive.
 
     Args:
@@ -28,16 +31,17 @@ def show(lesson: Lesson, methods: str | Sequence[str], switches: Sequence[str] =
             settings, or found trained: let the notebook have fitted them.
         switches: fields of the methods' Configs, and "scenario". A switch that only some methods
             have is there when one of these is chosen.
+        chosen: `preset`, `stream`, `scenario` of `recipe.setting`, where not the profile's.
 
     Raises:
         UserError: an unknown method, or a switch that no method has.
         Exception: what a method raised.
     """
     methods = (methods,) if isinstance(methods, str) else tuple(methods)
-    fields.switches(methods, switches, lesson.profile, lesson.seed)
+    fields.switches(methods, switches, lesson.profile, lesson.seed, **chosen)
     runs = []
     for number, method in enumerate(methods, 1):
-        session = Session(*recipe.setting(method, lesson.profile, lesson.seed))
+        session = Session(*recipe.setting(method, lesson.profile, lesson.seed, **chosen))
         session.start()
         if session.wait() == "failed":
             raise session.snapshot.error
@@ -53,7 +57,7 @@ def show(lesson: Lesson, methods: str | Sequence[str], switches: Sequence[str] =
         torch.optim.Adam([torch.zeros(1)])
         if (before := _shown.get((lesson.name, methods))) is not None:
             before.close()  # the cell is run again
-        panel = Panel(methods, switches, profile=lesson.profile, seed=lesson.seed)
+        panel = Panel(methods, switches, profile=lesson.profile, seed=lesson.seed, **chosen)
         _shown[lesson.name, methods] = panel
         display(panel)
 

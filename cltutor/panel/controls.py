@@ -19,10 +19,12 @@ class Switches:
         box: the widget that holds what belongs to the chosen method.
     """
 
-    def __init__(self, methods: Sequence[str], names: Sequence[str], profile: str, seed: int):
-        """Raises UserError as `fields.switches` does."""
-        self._run = {"profile": profile, "seed": seed}
-        self._fields = fields.switches(methods, names, profile, seed)
+    def __init__(
+        self, methods: Sequence[str], names: Sequence[str], profile: str, seed: int, **chosen
+    ):
+        """As `fields.switches`, and raises UserError as it does."""
+        self._run = {"profile": profile, "seed": seed, **chosen}
+        self._fields = fields.switches(methods, names, **self._run)
         self.controls = {
             method: {field.name: control(field) for field in found}
             for method, found in self._fields.items()

@@ -37,9 +37,11 @@ class Field:
 
 
 def switches(
-    methods: Sequence[str], names: Sequence[str], profile: str, seed: int
+    methods: Sequence[str], names: Sequence[str], profile: str, seed: int, **chosen
 ) -> dict[str, list[Field]]:
     """{method: its fields among `names`, in that order}; "scenario" is a field of the stream.
+
+    `chosen`: `preset`, `stream`, `scenario` of `recipe.setting`, where not the profile's.
 
     Raises:
         UserError: an unknown method or profile, a name that no method has, a field that has
@@ -47,7 +49,7 @@ def switches(
     """
     found: dict[str, list[Field]] = {}
     for method in methods:
-        _, stream, cfg = recipe.setting(method, profile, seed)
+        _, stream, cfg = recipe.setting(method, profile, seed, **chosen)
         kinds = get_type_hints(type(cfg))
         known = {"scenario": Field("scenario", Scenario, None, stream.scenario)}
         for field in dataclasses.fields(cfg):

@@ -1,5 +1,6 @@
 """How the parts of a panel are arranged: two columns that become one where there is little room."""
 
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 
@@ -60,6 +61,15 @@ def finished(panel) -> widgets.VBox:
     buttons = _row(panel.remove, panel.export)
     parts = [panel.kept, panel.name, panel.folder, buttons, told]
     return widgets.VBox(parts, layout=widgets.Layout(display="none"))
+
+
+def browser(label: str, pages: Mapping[str, str]) -> widgets.Box:
+    """A slider over pages of HTML, of which one is shown; the first to begin with."""
+    slider = widgets.SelectionSlider(options=list(pages), **look(label))
+    page = widgets.HTML(pages[slider.value])
+    slider.observe(lambda change: setattr(page, "value", pages[change["new"]]), "value")
+    box = widgets.VBox([slider, page, widgets.HTML(_script())])
+    return _named("browse", _named("panel", box))
 
 
 def close(*parts: widgets.DOMWidget) -> None:

@@ -9,7 +9,8 @@ const begin = (root) => {
   if (root.dataset.ready) return;
   root.dataset.ready = 'yes';
   root.setAttribute('role', 'region');
-  root.setAttribute('aria-label', 'Training panel');
+  const browsing = root.classList.contains('cltutor-browse');
+  root.setAttribute('aria-label', browsing ? 'Pictures to choose from' : 'Training panel');
   // JupyterLab's command keys (d d, x, m, arrows) would act on the cell that holds the panel.
   root.addEventListener('keydown', (event) => {
     if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();

@@ -44,12 +44,16 @@ class Panel:
         *,
         profile: str = "quick",
         seed: int = 0,
+        **chosen,
     ):
-        """Raises UserError: an unknown method or profile, or a switch that no method has."""
+        """`chosen` as for `fields.switches`.
+
+        Raises UserError: an unknown method or profile, or a switch that no method has.
+        """
         methods = [methods] if isinstance(methods, str) else list(methods)
         self._lock, self.session, self.runs = threading.RLock(), None, []
         self._count, self._label, self._kept = 0, "", True
-        self.switches = Switches(methods, switches, profile, seed)
+        self.switches = Switches(methods, switches, profile, seed, **chosen)
         K = len(self.switches.setting()[1])
         self._blank = Snapshot(R=np.full((K, K), np.nan), accuracy=np.zeros((0, K)))
         self.anew = layout.checkbox("train from the beginning", profile == "quick")
