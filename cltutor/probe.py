@@ -160,7 +160,7 @@ def _matrix(groups: list[list], stream: Stream, kind: Kind, fair=False, only=Non
 
 
 def summary(bodies: Bodies, stream: Stream, kind: Kind = "logistic") -> dict:
-    """What records hold. Of a run without an experience: its column of LP, all else None.
+    """What records hold. Of a run without an experience: its column of LP, all else NaN.
 
     "LP", "LP0"; "ensemble", with as many features as one body; "CKA": [i][j] compares, on the test
     images of experience j, the features after i with those after j; "tests": test images.

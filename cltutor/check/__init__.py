@@ -8,11 +8,23 @@ before it gives up on a value.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cltutor.check import dynamic_generative_memory, forgetting, mergan, vae_generative_replay
+from cltutor.check import (
+    dynamic_generative_memory,
+    feature_forgetting,
+    forgetting,
+    mergan,
+    vae_generative_replay,
+)
 from cltutor.check.hints import Hint
 from cltutor.errors import UserError
 
-NOTEBOOKS = (forgetting, vae_generative_replay, mergan, dynamic_generative_memory)
+NOTEBOOKS = (
+    forgetting,
+    vae_generative_replay,
+    mergan,
+    dynamic_generative_memory,
+    feature_forgetting,
+)
 EXERCISES = {name: check for notebook in NOTEBOOKS for name, check in notebook.EXERCISES.items()}
 
 
