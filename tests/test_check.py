@@ -78,7 +78,56 @@ def radii(real):
     return distances(real, real).fill_diagonal_(math.inf).min(1).values
 
 
+def best(R, R0, start=lambda i: i, end=1, numerator=True, denominator=True, last=1):
+    """Forgetting relative to the best of rows start(i) to K - end, where these are asked for."""
+    K, lost, gained = len(R), 0.0, 0.0
+    for i in range(K - last):
+        top = max(R[start(i) : max(i + 1, K - end), i])
+        before = R[i - 1, i] if i else R0[0]
+        lost += (top if numerator else R[i, i]) - R[-1, i]
+        gained += (top if denominator else R[i, i]) - before
+    return lost / gained
+
+
+def mean_of_ratios(R, R0):
+    K = len(R)
+    tops = [max(R[i : K - 1, i]) for i in range(K - 1)]
+    before = [R0[0], *(R[i - 1, i] for i in range(1, K - 1))]
+    pairs = zip(tops, before, R[-1], strict=False)
+    return sum((top - end) / (top - start) for top, start, end in pairs) / (K - 1)
+
+
+def from_r0(R, R0):
+    tops = np.array([max(R[i : len(R) - 1, i]) for i in range(len(R) - 1)])
+    return (tops - R[-1, :-1]).sum() / (tops - R0[:-1]).sum()
+
+
+def gains(R, last=0.8):
+    """A case below 0 but for its last row or its gains."""
+    R = np.array(R, dtype=float)
+    R[-1, :2] = last
+    return R, np.full(3, 0.5)
+
+
+STEPS = [[0.6, 0.5, 0.5], [0.7, 0.6, 0.5], [0.8, 0.7, 0.6]]
+
+
+def few(y, n, rng):
+    return np.concatenate([rng.permutation(np.flatnonzero(y == c))[:n] for c in np.unique(y)])
+
+
 RIGHT = {
+    "08-best": [best, lambda R, R0: float(torch.tensor(best(R, R0)))],
+    "08-below-zero": [
+        lambda: (np.array(STEPS), np.full(3, 0.5)),
+        lambda: (STEPS, [0.5, 0.1, 0.1]),
+    ],
+    "08-few": [
+        few,
+        lambda y, n, rng: [
+            i for c in set(y.tolist()) for i in rng.permutation(np.where(y == c)[0])[:n]
+        ],
+    ],
     "02-balanced-align": [
         lambda u, u_, c: by_class(squares(u, u_), c).mean(),
         lambda u, u_, c: (squares(u, u_) / (c[:, None] == c).sum(1)).sum() / len(c.unique()),
@@ -121,6 +170,45 @@ RIGHT = {
 }
 
 WRONG = {
+    "08-best": [
+        (lambda R, R0: best(R, R0, numerator=False, denominator=False), "That is FOR at the end"),
+        (lambda R, R0: best(R, R0, denominator=False), "in the numerator alone"),
+        (lambda R, R0: best(R, R0, numerator=False), "in the denominator alone"),
+        (lambda R, R0: best(R, R0, last=0), "leave it out of both sums"),
+        (lambda R, R0: best(R, R0, start=lambda i: 0, end=0), "rows from i on"),
+        (from_r0, "R0 is that of the first alone"),
+        (mean_of_ratios, "mean of the single ratios"),
+        (lambda R, R0: best(R, R0, end=0), "leave it out of the best"),
+        (lambda R, R0: 0.7, "it is -2; 0.7 came back"),
+        (lambda R, R0: 0.1, "it is 0.7 / 1.0; 0.1 came back"),
+        (lambda R, R0: None, "Return one number"),
+    ],
+    "08-below-zero": [
+        (lambda: np.array(STEPS), "Return two things"),
+        (lambda: (np.eye(2), np.zeros(3)), "(3, 3); yours is (2, 2)"),
+        (lambda: (STEPS, 0.5), "(3,); yours is ()"),
+        (lambda: (np.array(STEPS) + 0.5, np.full(3, 0.5)), "between 0 and 1"),
+        (lambda: gains(np.full((3, 3), 0.6)), "Yours gain 0.10, 0.00, 0.00"),
+        (lambda: gains(STEPS, 0.9), "must not pass 0.8"),
+        (lambda: gains(STEPS, 0.62), "at the end is -0.20"),
+    ],
+    "08-few": [
+        (lambda y, n, rng: y == y[0], "whole numbers in one array"),
+        (lambda y, n, rng: rng.choice(len(y), 5), "twice"),
+        (lambda y, n, rng: np.unique(y + 5), "outside y"),
+        (lambda y, n, rng: rng.permutation(len(y))[:5], "two 3s, two 7s and the only 9"),
+        (
+            lambda y, n, rng: np.concatenate([np.where(y == c)[0][:n] for c in np.unique(y)]),
+            "at random",
+        ),
+        (lambda y, n, rng: few(y, n, np.random.default_rng()), "from `rng` alone"),
+        (
+            lambda y, n, rng: np.concatenate(
+                [rng.permutation(np.where(y == c)[0][:4])[:n] for c in np.unique(y)]
+            ),
+            "never drawn",
+        ),
+    ],
     "02-balanced-align": [
         (lambda u, u_, c: squares(u, u_).mean(), "drawn more often counts more"),
         (lambda u, u_, c: by_class(squares(u, u_), c).sum(), "not their sum"),

@@ -410,6 +410,27 @@ def test_a_record_holds_what_a_conditional_generator_draws(cltutor, monkeypatch,
     assert len(default["samples"]["reverse"]) == 5 and "G" not in domain and "acc" in domain
 
 
+def test_verify_with_probes_and_without_an_experience(cltutor, monkeypatch, tmp_path):
+    monkeypatch.setattr(recipe, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(finetune, "PRESETS", {"short": {"steps": 2, "hidden": 4}})
+    monkeypatch.setattr(records, "folder", lambda: tmp_path / "recorded")
+    options = ("--seeds", "1", "--preset", "short", "--stream", "halved-digits", "--scenario",
+               "task", "--probe", "mean", "--vary", "without=1", "--record")  # fmt: skip
+    status, out, err = cltutor("verify", "finetune", *options)
+    assert (status, err) == (0, "") and "ACC, without=1" in out
+    text = (tmp_path / "recorded" / "finetune.halved-digits.quick-short.json").read_text()
+    assert "NaN" not in text
+    record = json.loads(text)
+    assert "--scenario task --probe mean --vary without=1 --record" in record["command"]
+    whole, left_out = (run["values"] for run in record["runs"])
+    assert set(whole) - set(left_out) == {"ensemble", "CKA", "tests"}
+    assert left_out["R"][1] == [None] * 5 and left_out["R"][0] == whole["R"][0]
+    assert left_out["bwt"] is None and left_out["acc"] is not None
+    assert [row[1] is None for row in left_out["LP"]] == [False] * 5
+    assert [row[0] for row in left_out["LP"]] == [None] * 5
+    assert whole["R"][0][1] != 0, "in the task scenario an experience to come is guessed at"
+
+
 def test_a_field_added_since_at_its_default_is_no_other_setting(monkeypatch):
     then = {"profile": "quick", "config": {"dgr": records.settings_of("dgr", "quick")}}
     del then["config"]["dgr"]["weight_decay"]

@@ -556,6 +556,56 @@ def test_mistakes_of_the_notebook_are_found_in_either_way(page, interactive, mon
     assert page == []
 
 
+def test_at_a_preset_and_in_another_scenario(page, monkeypatch):
+    monkeypatch.setattr(finetune, "PRESETS", {"short": {"steps": 2, "hidden": 7}})
+    chosen = {"preset": "short", "scenario": "task"}
+    panel.show(lesson(True), "finetune", ["hidden", "scenario"], **chosen)
+    live = page[-1]
+    _, stream, cfg = live.switches.setting()
+    assert (cfg.steps, cfg.hidden, stream.scenario) == (2, 7, "task")
+    assert live.switches.label() == "finetune", "what the page begins with is no change"
+    live.switches.controls["finetune"]["scenario"].value = "class"
+    assert live.switches.setting()[1].scenario == "class"
+    accuracy = page[1].rows[0][1]
+    fitted = recipe.fit(*recipe.setting("finetune", **chosen), threads=1)
+    assert accuracy == pytest.approx(fitted.R[-1].mean())
+
+
+# --- browse --------------------------------------------------------------------------------------
+
+
+def choices() -> dict:
+    return {
+        name: figures.curves({"a": [value, 0]}, xlabel="x", ylabel="y")
+        for name, value in (("low", 0.125), ("<high>", 0.875))
+    }
+
+
+def test_pictures_to_choose_from_stand_there_without_a_slider(page):
+    pictures = choices()
+    panel.browse(lesson(False), "level", pictures)
+    assert page == list(pictures.values())
+    page.clear()
+    panel.browse(lesson(False), "level", pictures, still=["<high>"])
+    assert page == [pictures["<high>"]]
+    for wrong in ({}, {"still": ["none"]}):
+        with pytest.raises(UserError, match="no picture"):
+            panel.browse(lesson(False), "level", pictures if wrong else {}, **wrong)
+
+
+def test_a_slider_shows_one_picture_at_a_time(page):
+    panel.browse(lesson(True), "level", choices(), still=["low"], caption="Recorded.")
+    assert len(page) == 2
+    box = page[1]
+    slider, shown, script = box.children
+    assert slider.description == "level" and "panel" in " ".join(box._dom_classes)
+    assert "0.125" in shown.value and "level: low. Recorded." in shown.value
+    assert "onerror" in script.value, "the keys of a slider would act on its cell"
+    slider.value = "<high>"
+    assert "0.875" in shown.value and "0.125" not in shown.value
+    assert "level: &lt;high&gt;" in shown.value
+
+
 def test_without_interaction_no_widget_is_loaded():
     program = (
         "import sys; from cltutor import claims, panel; from cltutor.methods import finetune\n"

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from cltutor import metrics, recipe, records, runs
+from cltutor import metrics, probe, recipe, records, runs
 from cltutor.errors import UserError
 
 SHIPPED = records.everything()
@@ -102,6 +102,52 @@ def test_generators_that_learn_digit_after_digit():
     for G in strong:
         new = np.isnan(G[:-1]) & ~np.isnan(G[1:])
         assert G[1:][new].mean() < 0.3, "new classes are learned against the strongest pull"
+
+
+def probed(name, setting="default", label="finetune.halved-digits.quick-narrow"):
+    return np.array(records.values(SHIPPED[label], name, setting), dtype=float)
+
+
+def test_features_forget_less_in_all_and_as_much_of_their_gain():
+    """Six seeds of `quick`: what outputs, probes and the ensemble keep of the digits."""
+    R, LP, ensemble = (probed(name) for name in ("R", "LP", "ensemble"))
+    assert len(R) == 6
+    output, features = (
+        probe.relative_forgetting(M, probed(name)) for M, name in ((R, "R0"), (LP, "LP0"))
+    )
+    assert output.lost.sum() >= 2 * features.lost.sum()
+    assert abs(output.ratio - features.ratio) <= 0.3 and min(output.ratio, features.ratio) > 0.3
+    assert (ensemble - LP)[:, -1].mean() >= 0.05
+    ahead = [(ensemble - LP)[:, i, i + 1] for i in (1, 2, 3)]
+    assert np.mean(ahead, axis=0).min() > 0
+
+
+def test_exclusion_shrinks_but_not_to_zero_in_five_experiences():
+    gaps = [
+        np.array([probe.exclusion(a, b, k) for a, b in zip(probed("LP"), without, strict=True)])
+        for k in range(4)
+        for without in (probed("LP", f"without={k}"),)
+    ]
+    at = np.mean([gap[:, k] for k, gap in enumerate(gaps)], axis=0)
+    end = np.mean([gap[:, -1] for gap in gaps], axis=0)
+    assert (at - end).min() > 0
+    mean, half = metrics.mean_interval(end)
+    assert mean - half > 0
+    LP = probed("LP")
+    for k, gap in enumerate(gaps):
+        before = LP[:, k - 1, k] if k else probed("LP0")[:, 0]
+        assert gap[:, k] == pytest.approx(LP[:, k, k] - before, abs=2e-4)
+
+
+def test_exclusion_goes_to_zero_on_cifar():
+    """Three seeds, ten experiences: eight later, it does not matter that there was a second."""
+    label = "finetune.split-cifar100-10.laptop-conv"
+    LP, without = probed("LP", label=label), probed("LP", "without=1", label)
+    gap = np.array([probe.exclusion(a, b, 1) for a, b in zip(LP, without, strict=True)])
+    assert gap[:, 1].min() > 0.09 and gap[:, -1].max() < 0.02
+    later = np.mean([(probed("ensemble", label=label) - LP)[:, i, i + 1 :].mean(1)
+                     for i in range(2, 9)], axis=0)  # fmt: skip
+    assert later.min() > 0.02
 
 
 def test_gdumb_rises_with_its_memory():

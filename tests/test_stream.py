@@ -298,3 +298,18 @@ def test_tick():
     assert (tick.k, tick.step, tick.of, tick.carried, tick.end) == (1, 2, 5, None, False)
     assert Tick(1, 5, 5, {}, {}, {"seen": 1}).end is True
     assert Tick(1, 3, 5, {}, {}, {"seen": 1}, end=False).end is False
+
+
+def test_halved_is_split_with_half_of_every_class_to_test_on():
+    stream = streams.load("halved-digits-10", scenario="task", seed=3)
+    assert stream.name == "halved-digits-10" and stream.scenario == "task"
+    assert [len(stream) for stream in (stream, streams.load("halved-digits"))] == [10, 5]
+    plain = streams.load("split-digits-10", seed=3)
+    for ours, theirs in zip(stream.parts, plain.parts, strict=True):
+        both = len(theirs["y"]) + len(theirs["y_test"])
+        assert ours["classes"] == theirs["classes"]
+        assert abs(len(ours["y_test"]) - both / 2) <= 0.5
+        assert len(ours["y"]) + len(ours["y_test"]) == both
+    again = streams.load("halved-digits-10", scenario="task", seed=3)
+    assert torch.equal(stream.parts[0]["x"], again.parts[0]["x"])
+    assert streams.load("halved-digits", seed=1).checksum != streams.load("halved-digits").checksum
