@@ -212,7 +212,7 @@ def _refused(words: list[str]) -> str | None:
             preset = values.get("preset")
             recipe.configure(target, values["profile"], preset=preset, **changes)
             for key, options in runs.pairs(values.get("vary") or []).items():
-                for option in options.split(","):
+                for option in options.split(",") if key not in ("scenario", "without") else ():
                     recipe.configure(target, values["profile"], **{key: option})
     except (cli.UsageFault, cli.UserError) as error:
         return str(error)

@@ -362,6 +362,22 @@ def test_leaky_units_of_three_layers():
     assert out[0].tolist() == pytest.approx([0.5, -(SLOPE**3)])
 
 
+def test_a_few_steps_of_the_papers_setting(toy):
+    """The preset "hess", its network as narrow as it gets: it runs, is probed and can go on."""
+    _, cfg = recipe.configure("finetune", preset="hess", hidden=16, steps=3, batch=4)
+    assert cfg.net == "resnet" and finetune.PRESETS["hess"]["steps"] == 50 * (5000 // 128)
+    whole, left = toy("task"), []
+    for tick in finetune.run(whole, cfg):
+        if tick.end:
+            left.append(tick.carried)
+    again = [tick.carried for tick in finetune.run(whole.after(1), cfg, carried=left[1])][-1]
+    for name, weight in left[2]["solver"].items():
+        assert torch.equal(weight, again["solver"][name])
+    result = recipe.fit("finetune", whole, cfg, watch={"body": probe.snapshot})
+    LP, LP0 = probe.lp_matrix(result.values["body"], whole)
+    assert LP.shape == (3, 3) and np.isfinite(LP).all() and np.isfinite(LP0).all()
+
+
 def test_resnet_18_has_the_parameters_of_resnet_18():
     """torchvision's has 11,689,512 with 1000 classes and a 7x7 stem; batch norm has as many."""
     assert sum(p.numel() for p in ResNet((3, 84, 84), 512).parameters()) == 11_689_512 - 513_000
