@@ -2,8 +2,8 @@
 
 "digits" ships with the kit. MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 are read from the data
 root (`CLTUTOR_DATA`, else `data` in the cache folder) and downloaded into it by torchvision when
-they are missing. No name ever falls back to another data set. Origins, licences and layouts are in
-`data/README.md`.
+they are missing; Mini-ImageNet is read from there alone (imagefolder.py). No name ever falls back
+to another data set. Origins, licences and layouts are in `data/README.md`.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ import platformdirs
 import torch
 from torch import Tensor
 
+from cltutor import imagefolder
 from cltutor.errors import InstallError, UserError
 from cltutor.shipped import data_dir, embedded
 from cltutor.shipped import verify as verify
@@ -77,10 +78,11 @@ class Dataset:
 
 
 def load(name: str, root: str | os.PathLike | None = None) -> Dataset:
-    """The data set `name`: "digits", "mnist", "fashion", "cifar10" or "cifar100".
+    """The data set `name`: "digits", "mnist", "fashion", "cifar10", "cifar100" or "miniimagenet".
 
-    `root` is where the last four are looked for and downloaded to; default `data_root()`. Raises
-    UserError for an unknown name, an altered file, or a failed download.
+    `root` is where all but the first are looked for, and downloaded to where that is possible;
+    default `data_root()`. Raises UserError for an unknown name, an altered file, or a failed
+    download.
     """
     if name not in _READERS:
         raise UserError(f"unknown data set {name!r}: choose one of {', '.join(_READERS)}")
@@ -189,6 +191,7 @@ _READERS = {
     "fashion": partial(_read_idx, "FashionMNIST", FASHION_NAMES),
     "cifar10": partial(_read_cifar, "CIFAR10"),
     "cifar100": _read_cifar100,
+    "miniimagenet": partial(imagefolder.read, "miniimagenet", size=84, train=500, test=100),
 }
 
 

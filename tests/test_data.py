@@ -12,13 +12,14 @@ import struct
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from cltutor import data, shipped
+from cltutor import data, imagefolder, shipped, streams
 from cltutor.errors import UserError
 
 
@@ -364,3 +365,61 @@ def test_cifar100_from_webp_strips(tmp_path, monkeypatch):
     np.savez(path, **arrays)
     with pytest.raises(UserError, match="cifar100.npz is altered"):
         data.load("cifar100", tmp_path)
+
+
+# --- a folder of images per class ----------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two classes of three images, each of one grey; the files are named against their order."""
+    from PIL import Image
+
+    for c, (name, first) in enumerate((("b", 100), ("a", 10))):
+        folder = tmp_path / "mini" / name
+        folder.mkdir(parents=True)
+        for n in range(3):
+            image = Image.new("RGB", (6 + 4 * c, 6), (first + n, 0, 255))
+            image.save(folder / f"{9 - n}.png")
+        (folder / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_images_of_a_folder_in_the_order_of_their_names(pictures):
+    (x, y), (x_test, y_test), levels, names = imagefolder.read("mini", pictures, 4, 2, 1)
+    assert names == ("a", "b") and levels == 255
+    assert x.shape == (4, 3, 4, 4) and x.dtype == np.uint8 and x_test.shape == (2, 3, 4, 4)
+    assert y.tolist() == [0, 0, 1, 1] and y_test.tolist() == [0, 1]
+    assert x[:, 0].mean((1, 2)).tolist() == [12, 11, 102, 101]  # 7.png, 8.png, then 9.png
+    assert x_test[:, 0].mean((1, 2)).tolist() == [10, 100] and (x[:, 2] == 255).all()
+
+
+def test_an_image_is_cut_square_from_its_middle(tmp_path):
+    from PIL import Image
+
+    wide = np.zeros((4, 12, 3), np.uint8)
+    wide[:, 4:8] = 200
+    for name in ("c/1.png", "c/2.jpeg"):
+        (tmp_path / "mini" / "c").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(wide).save(tmp_path / "mini" / name, quality=100)
+    (x, _), (x_test, _), *_ = imagefolder.read("mini", tmp_path, 4, 1, 1)
+    assert (x == 200).all() and abs(x_test.mean() - 200) < 20
+
+
+def test_faults_of_a_folder_are_one_line(pictures):
+    with pytest.raises(UserError, match="other is not in .* it cannot be downloaded"):
+        imagefolder.read("other", pictures, 4, 2, 1)
+    with pytest.raises(UserError, match="a has 3 images, and 4 are needed"):
+        imagefolder.read("mini", pictures, 4, 3, 1)
+    (pictures / "mini" / "a" / "8.png").write_text("torn")
+    with pytest.raises(UserError, match="8.png is no image that can be read"):
+        imagefolder.read("mini", pictures, 4, 2, 1)
+
+
+def test_mini_imagenet_is_one_of_them(pictures, monkeypatch):
+    with pytest.raises(UserError, match="miniimagenet is not in .* CLTUTOR_DATA"):
+        data.load("miniimagenet", pictures)
+    few = partial(imagefolder.read, "mini", size=4, train=2, test=1)
+    monkeypatch.setitem(data._READERS, "miniimagenet", few)
+    stream = streams.split(data.load("miniimagenet", pictures), 2, scenario="task")
+    assert [len(exp.y) for exp in stream] == [2, 2] and stream.shape == (3, 4, 4)
