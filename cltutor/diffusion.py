@@ -24,7 +24,7 @@ from cltutor.errors import UserError
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 SPACINGS = ("trailing", "leading", "linspace", "quadratic")
-LEAST = 2.0**-24  # instead of ab = 0 in a division
+LEAST = 1e-20  # instead of ab = 0 in a division: clipping then leaves the sign of x0
 
 
 def linear(n_timesteps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:

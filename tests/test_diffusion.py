@@ -1,6 +1,6 @@
 """Schedules, losses and samplers: published sums, diffusers, closed forms, wrong input."""
 
-from math import cos, pi
+from math import cos, pi, sqrt
 
 import pytest
 import torch
@@ -134,6 +134,216 @@ def test_ddpm_has_the_published_sum():
     """diffusers, tests/schedulers/test_scheduler_ddpm.py: 1000 steps, fixed_small."""
     x = last(ddpm(ramp, RAMP, AB, 1000, rng(0)))
     assert x.abs().sum().item() == pytest.approx(258.9606, abs=1e-2)
+
+
+# Against diffusers
+
+# In double precision: 1 / sqrt(ab) multiplies the rounding of 32-bit floats by 158 at t = 999.
+AB_64 = AB.double()
+NOISE = torch.randn(4, 3, 8, 8, generator=rng(7), dtype=torch.float64)
+
+
+def smear(x, t):
+    """A denoiser that mixes pixels and sees images in x that leave [-1, 1]."""
+    a = AB_64[t].view(-1, 1, 1, 1)
+    x0 = 1.4 * torch.tanh(2 * x.roll(1, -1))
+    return (x - a.sqrt() * x0) / (1 - a).sqrt()
+
+
+def theirs(kind, denoiser, steps, spacing, ab=AB_64, draws=None, more=None, **config):
+    """The images that a scheduler of diffusers ends with, and the times that it stops over."""
+    diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed (extra dev)")
+    scheduler = getattr(diffusers, kind)(timestep_spacing=spacing, **config)
+    torch.testing.assert_close(scheduler.alphas_cumprod.double(), ab, atol=2e-7, rtol=1e-4)
+    scheduler.alphas_cumprod = ab
+    scheduler.set_timesteps(steps)
+    x = NOISE
+    for t in scheduler.timesteps.tolist():
+        eps = denoiser(x, torch.full((len(x),), t))
+        x = scheduler.step(eps, t, x, generator=draws, **more or {}).prev_sample
+    return x, scheduler.timesteps.tolist()
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ("spacing", "steps"),
+    [(name, steps) for name in ("leading", "trailing") for steps in (1, 2, 10, 50, 1000)]
+    + [("leading", 3), ("leading", 300)],  # there t - T // S is the next t for every S
+)
+def test_ddim_equals_diffusers(spacing, steps, eta, clip):
+    config = dict(more={"eta": eta}, clip_sample=clip)
+    peer, times = theirs("DDIMScheduler", smear, steps, spacing, draws=rng(3), **config)
+    assert timesteps(1000, steps, spacing) == times
+    ours = last(ddim(smear, NOISE, AB_64, steps, rng(3), eta, spacing, clip))
+    torch.testing.assert_close(ours, peer, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("steps", [1, 10, 30, 1000])
+def test_ddpm_equals_diffusers(spacing, steps, clip):
+    """diffusers' DDPM, unlike its DDIM, steps along the list: so they agree for every spacing."""
+    peer, times = theirs("DDPMScheduler", smear, steps, spacing, draws=rng(3), clip_sample=clip)
+    assert timesteps(1000, steps, spacing) == times
+    ours = last(ddpm(smear, NOISE, AB_64, steps, rng(3), spacing, clip))
+    torch.testing.assert_close(ours, peer, atol=1e-5, rtol=1e-5)
+
+
+def test_clipping_is_met():
+    """Without it the cases above would be equal for want of anything to clip."""
+    for steps in (2, 10, 50):
+        free, kept = (last(ddim(smear, NOISE, AB_64, steps, clip=clip)) for clip in (False, True))
+        assert free.abs().max() > 1 and kept.abs().max() <= 1 and (free - kept).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "zero terminal SNR"])
+def test_other_schedules_equal_diffusers(schedule):
+    """Where nothing of the image is left at the end, 0 is divided by 0: the sign of x0 remains."""
+    if schedule == "cosine":
+        ab, config = diffusion.cosine(), dict(beta_schedule="squaredcos_cap_v2")
+    else:
+        ab, config = diffusion.zero_terminal_snr(AB), dict(rescale_betas_zero_snr=True)
+    peer, _ = theirs("DDIMScheduler", ramp, 10, "trailing", ab=ab.double(), **config)
+    ours = last(ddim(ramp, NOISE, ab.double(), 10))
+    torch.testing.assert_close(ours, peer, atol=1e-5, rtol=1e-5)
+
+
+def along(denoiser, x, times):
+    """DDIM in ten lines, eta 0, clipped: from each time of the list to the next."""
+    for t, s in zip(times, [*times[1:], None], strict=True):
+        a, b = AB_64[t], torch.ones(()) if s is None else AB_64[s]
+        eps = denoiser(x, torch.full((len(x),), t))
+        x0 = ((x - (1 - a).sqrt() * eps) / a.sqrt()).clamp(-1, 1)
+        x = b.sqrt() * x0 + (1 - b).sqrt() * eps
+    return x
+
+
+LISTS = {
+    ("linspace", 10): [999, 888, 777, 666, 555, 444, 333, 222, 111, 0],
+    ("trailing", 3): [999, 666, 332],
+    ("trailing", 7): [999, 856, 713, 570, 428, 285, 142],
+    ("quadratic", 5): [800, 450, 200, 50, 0],
+}
+
+
+@pytest.mark.parametrize(("spacing", "steps"), LISTS)
+def test_ddim_steps_along_the_list(spacing, steps):
+    times = LISTS[spacing, steps]
+    assert timesteps(1000, steps, spacing) == times
+    ours = last(ddim(smear, NOISE, AB_64, steps, spacing=spacing))
+    torch.testing.assert_close(ours, along(smear, NOISE, times), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("spacing", "steps"), [key for key in LISTS if key[0] != "quadratic"])
+def test_where_diffusers_differs(spacing, steps):
+    """Its DDIM goes from t to t - T // S, and tells the network the next t of the list."""
+    peer, times = theirs("DDIMScheduler", smear, steps, spacing)
+    assert times == LISTS[spacing, steps]
+    arrivals = [t - 1000 // steps for t in times]
+    assert arrivals[:-1] != times[1:]
+    x = NOISE
+    for t, s in zip(times, arrivals, strict=True):
+        a, b = AB_64[t], torch.ones(()) if s < 0 else AB_64[s]
+        eps = smear(x, torch.full((len(x),), t))
+        x0 = ((x - (1 - a).sqrt() * eps) / a.sqrt()).clamp(-1, 1)
+        x = b.sqrt() * x0 + (1 - b).sqrt() * eps
+    torch.testing.assert_close(peer, x, atol=1e-5, rtol=1e-5)
+    assert (peer - along(smear, NOISE, times)).abs().max() > 1e-3
+
+
+def test_quadratic_drops_repeated_times():
+    times = timesteps(1000, 200, "quadratic")
+    assert len(times) < 200 and times == sorted(set(times), reverse=True)
+    assert times[0] == 800 and times[-1] == 0
+
+
+# Closed forms
+
+
+MEAN, SPREAD = 0.3, 0.2
+
+
+def gaussian(x, t):
+    """The exact denoiser of images N(MEAN, SPREAD^2) in every pixel."""
+    a = AB_64[t].view(-1, 1, 1, 1)
+    return (1 - a).sqrt() * (x - a.sqrt() * MEAN) / (a * SPREAD**2 + 1 - a)
+
+
+@pytest.mark.parametrize("spacing", diffusion.SPACINGS)
+@pytest.mark.parametrize("steps", [1, 2, 10, 1000])
+def test_ddim_of_a_gaussian_in_closed_form(steps, spacing):
+    """With v_t = ab_t SPREAD^2 + 1 - ab_t, a step multiplies x_t - sqrt(ab_t) MEAN by
+    (sqrt(ab_s ab_t) SPREAD^2 + sqrt((1 - ab_s)(1 - ab_t))) / v_t."""
+    times, a, factor = timesteps(1000, steps, spacing), AB_64, 1.0
+    for t, s in zip(times, [*times[1:], None], strict=True):
+        b = 1.0 if s is None else a[s].item()
+        cross = sqrt(b * a[t]) * SPREAD**2 + sqrt((1 - b) * (1 - a[t]))
+        factor *= cross / (a[t].item() * SPREAD**2 + 1 - a[t].item())
+    expected = MEAN + factor * (NOISE - sqrt(a[times[0]]) * MEAN)
+    ours = last(ddim(gaussian, NOISE, AB_64, steps, spacing=spacing, clip=False))
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+    if steps == 1000 and spacing != "quadratic":
+        assert factor == pytest.approx(SPREAD, rel=0.02), "of many steps: the Gaussian itself"
+
+
+def test_one_step_gives_the_mean_image():
+    """From the end of the schedule, where x tells nearly nothing: E[x0 | x] is nearly E[x0]."""
+    ours = last(ddim(gaussian, NOISE, AB_64, 1))
+    torch.testing.assert_close(ours, torch.full_like(ours, MEAN), atol=2e-3, rtol=0)
+    assert ours.std() < SPREAD / 100
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim, eta 1"])
+def test_samplers_that_draw_have_the_right_variance(sampler):
+    """Of a Gaussian: 1000 steps end with MEAN and SPREAD, up to 8,000 draws and the last step."""
+    x = torch.randn(8000, 1, 1, 1, generator=rng(1), dtype=torch.float64)
+    if sampler == "ddpm":
+        x = last(ddpm(gaussian, x, AB_64, 1000, rng(2), clip=False))
+    else:
+        x = last(ddim(gaussian, x, AB_64, 1000, rng(2), eta=1.0, clip=False))
+    assert x.mean().item() == pytest.approx(MEAN, abs=0.01)
+    assert x.std().item() == pytest.approx(SPREAD, rel=0.04)
+
+
+@pytest.mark.parametrize("steps", [4, 50, 1000])
+def test_ddim_at_eta_1_is_ddpm(steps):
+    one = last(ddim(smear, NOISE, AB_64, steps, rng(2), eta=1.0, clip=False))
+    other = last(ddpm(smear, NOISE, AB_64, steps, rng(2), clip=False))
+    torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
+def test_noise_and_back_in_one_step():
+    x = torch.rand(2, 1, 4, 4, generator=rng()) * 2 - 1
+    e = torch.randn(x.shape, generator=rng(1))
+    x_t = add_noise(x, e, torch.full((2,), 999), AB)
+    torch.testing.assert_close(last(ddim(lambda x, t: e, x_t, AB, 1)), x, atol=1e-4, rtol=0)
+
+
+def test_what_a_sampler_shows_on_its_way():
+    way = list(ddim(smear, NOISE, AB_64, 4))
+    assert [t for t, _, _ in way] == [999, 749, 499, 249]
+    assert torch.equal(way[-1][1], way[-1][2]), "the last x is the last x0"
+    assert all(x0.abs().max() <= 1 for _, _, x0 in way)
+    assert all(not x.requires_grad for _, x, _ in way)
+
+
+def test_draws_come_from_the_generator_alone():
+    before = torch.random.get_rng_state()
+    first = last(ddpm(smear, NOISE, AB_64, 10, rng(5)))
+    torch.testing.assert_close(first, last(ddpm(smear, NOISE, AB_64, 10, rng(5))), atol=0, rtol=0)
+    assert not torch.equal(first, last(ddpm(smear, NOISE, AB_64, 10, rng(6))))
+    denoising_mse(smear, NOISE.clamp(-1, 1), AB_64, rng())
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_no_gradient_and_no_state_is_left_behind():
+    """A sampler turns gradients off for its own lines alone, also between its steps."""
+    way = ddim(smear, NOISE, AB_64, 3)
+    next(way)
+    assert torch.is_grad_enabled()
+    way.close()
+    assert torch.is_grad_enabled()
 
 
 # Wrong input
