@@ -151,16 +151,19 @@ def ddim(
     denoiser: Denoiser,
     x: Tensor,
     ab: Tensor,
-    steps: int,
+    steps: int | list[int],
     rng: torch.Generator | None = None,
     eta: float = 0.0,
     spacing: str = "trailing",
     clip: bool = True,
+    rederive: bool = False,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """DDIM from noise x (B, C, H, W): yields (t, x, x0) after each step; the last x is the images.
 
+    `steps`: how many, laid out by `spacing`, or the times themselves, the noisiest first.
     With eta=0 the images are a function of the noise alone; eta=1 draws as much noise from `rng` on
-    the way as DDPM. `clip` keeps x0 in [-1, 1].
+    the way as DDPM. `clip` keeps x0 in [-1, 1]; where it did, `rederive` takes eps from x and the
+    new x0, which else do not fit together: of many steps that is the end.
     """
     if not 0 <= eta <= 1 or (eta > 0 and rng is None):
         raise UserError(f"eta={eta}: between 0 and 1, and above 0 with a generator `rng`.")
@@ -169,6 +172,8 @@ def ddim(
         x0 = (x - sqrt(1 - ab_t) * eps) / sqrt(max(ab_t, LEAST))  # DDIM Eq. 9
         if clip:
             x0 = x0.clamp(-1, 1)
+        if rederive:
+            eps = (x - sqrt(ab_t) * x0) / sqrt(1 - ab_t)  # DDPM Eq. 4, solved for the noise
         sigma = eta * sqrt((1 - ab_s) / (1 - ab_t) * (1 - ab_t / ab_s))  # DDIM Eq. 16
         x = sqrt(ab_s) * x0 + sqrt(max(1 - ab_s - sigma**2, 0)) * eps  # DDIM Eq. 12
         if sigma > 0:
@@ -181,7 +186,7 @@ def ddpm(
     denoiser: Denoiser,
     x: Tensor,
     ab: Tensor,
-    steps: int,
+    steps: int | list[int],
     rng: torch.Generator,
     spacing: str = "trailing",
     clip: bool = True,
@@ -211,10 +216,15 @@ def last(sampler: Iterator[tuple[int, Tensor, Tensor]]) -> Tensor:
     return x
 
 
-def _stops(denoiser: Denoiser, ab: Tensor, steps: int, spacing: str) -> list[tuple]:
+def _stops(denoiser: Denoiser, ab: Tensor, steps: int | list[int], spacing: str) -> list[tuple]:
     """(t, ab_t, ab_s) of every step, s the time that it goes to; after the last step ab_s is 1."""
     _refuse_training(denoiser)
-    times = timesteps(len(ab), steps, spacing)
+    times = timesteps(len(ab), steps, spacing) if isinstance(steps, int) else list(steps)
+    falling = all(t > s for t, s in zip(times, times[1:], strict=False))
+    if not times or not falling or times[0] >= len(ab) or times[-1] < 0:
+        raise UserError(
+            f"times fall from at most {len(ab) - 1} to at least 0; these do not: {times}."
+        )
     shares = [*ab[times].tolist(), 1.0]
     return list(zip(times, shares[:-1], shares[1:], strict=True))
 

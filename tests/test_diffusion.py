@@ -190,6 +190,17 @@ def test_ddpm_equals_diffusers(spacing, steps, clip):
     torch.testing.assert_close(ours, peer, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+@pytest.mark.parametrize("steps", [5, 10, 1000])
+def test_rederived_noise_equals_diffusers(steps, eta):
+    more = {"eta": eta, "use_clipped_model_output": True}
+    peer, _ = theirs("DDIMScheduler", smear, steps, "trailing", draws=rng(3), more=more)
+    ours = last(ddim(smear, NOISE, AB_64, steps, rng(3), eta, rederive=True))
+    torch.testing.assert_close(ours, peer, atol=1e-5, rtol=1e-5)
+    plain = last(ddim(smear, NOISE, AB_64, steps, rng(3), eta))
+    assert (ours - plain).abs().max() > 0.01
+
+
 def test_clipping_is_met():
     """Without it the cases above would be equal for want of anything to clip."""
     for steps in (2, 10, 50):
@@ -250,6 +261,14 @@ def test_where_diffusers_differs(spacing, steps):
         x = b.sqrt() * x0 + (1 - b).sqrt() * eps
     torch.testing.assert_close(peer, x, atol=1e-5, rtol=1e-5)
     assert (peer - along(smear, NOISE, times)).abs().max() > 1e-3
+
+
+def test_times_of_ones_own():
+    times = [999, 400, 3]
+    ours = last(ddim(smear, NOISE, AB_64, times))
+    torch.testing.assert_close(ours, along(smear, NOISE, times), atol=1e-5, rtol=1e-5)
+    way = ddpm(smear, NOISE, AB_64, times, rng())
+    assert [t for t, _, _ in way] == times
 
 
 def test_quadratic_drops_repeated_times():
@@ -364,6 +383,10 @@ def test_wrong_input_is_refused():
         (lambda: last(ddpm(ramp_net, noise, AB, 5, rng())), "Conv2d is in train mode"),
         (lambda: last(ddim(ramp, noise, AB, 5, eta=0.5)), "with a generator"),
         (lambda: last(ddim(ramp, noise, AB, 5, rng(), eta=1.5)), "between 0 and 1"),
+        (lambda: last(ddim(ramp, noise, AB, [5, 9])), "fall from at most 999"),
+        (lambda: last(ddim(ramp, noise, AB, [1000, 9])), "fall from at most 999"),
+        (lambda: last(ddim(ramp, noise, AB, [9, -1])), "fall from at most 999"),
+        (lambda: last(ddpm(ramp, noise, AB, [], rng())), "fall from at most 999"),
         (lambda: denoising_mse(ramp_net, -x, AB, rng()), "train mode"),
         (lambda: eps_loss(ramp, -x, noise, t, AB, target=ramp_net), "train mode"),
         (lambda: add_noise(x, noise, t, AB), "through to_model"),
