@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cltutor import imagefolder
@@ -78,7 +79,8 @@ class Dataset:
 
 
 def load(name: str, root: str | os.PathLike | None = None) -> Dataset:
-    """The data set `name`: "digits", "mnist", "fashion", "cifar10", "cifar100" or "miniimagenet".
+    """The data set `name`: "digits", "mnist", "fashion", "cifar10", "cifar100" or "miniimagenet";
+    with another side "mnist14", "fashion14", "fashion32".
 
     `root` is where all but the first are looked for, and downloaded to where that is possible;
     default `data_root()`. Raises UserError for an unknown name, an altered file, or a failed
@@ -185,6 +187,16 @@ def _read_webp(path: Path):
     return *splits, 255, names
 
 
+def _resized(side: int, read, root: Path):
+    """Images of another data set at `side` x `side` pixels: means of areas, or in between."""
+    *sets, levels, names = read(root)
+    size = dict(size=side, mode="area" if side < 28 else "bilinear")
+    for i, (x, y) in enumerate(sets):
+        x = F.interpolate(torch.from_numpy(x).float(), **size).round().byte().numpy()
+        sets[i] = x, y
+    return *sets, levels, names
+
+
 _READERS = {
     "digits": _read_digits,
     "mnist": partial(_read_idx, "MNIST", DIGIT_NAMES),
@@ -193,6 +205,8 @@ _READERS = {
     "cifar100": _read_cifar100,
     "miniimagenet": partial(imagefolder.read, "miniimagenet", size=84, train=500, test=100),
 }
+for _name, _side in (("mnist", 14), ("fashion", 14), ("fashion", 32)):
+    _READERS[f"{_name}{_side}"] = partial(_resized, _side, _READERS[_name])
 
 
 def _torchvision():

@@ -11,7 +11,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cltutor import cache, claims, config, metrics, notebook, recipe, records, samples
+from cltutor import (
+    cache,
+    claims,
+    config,
+    diffused,
+    metrics,
+    notebook,
+    recipe,
+    records,
+    samples,
+)
 from cltutor import probe as probing
 from cltutor.errors import UserError
 
@@ -52,7 +62,7 @@ def run_method(name: str, profile: str, seed: int, changes: dict) -> dict:
     method, stream, cfg = recipe.setting(name, profile, seed, **changes)
     start = time.perf_counter()
     options = {"threads": 1, "progress": sys.stderr.isatty()}
-    result = recipe.fit(method, stream, cfg, watch={"drawn": samples.draw()}, **options)
+    result = recipe.fit(method, stream, cfg, watch=watched(stream), **options)
     return {
         "name": name,
         "claims": [],
@@ -63,15 +73,26 @@ def run_method(name: str, profile: str, seed: int, changes: dict) -> dict:
 
 
 def measured(result, stream, kind: str | None = None) -> dict:
-    """The main numbers of a fit whose `watch` had "drawn", with those of a conditional generator.
+    """The main numbers of a fit that was `watched`, with those of its generator. NaN is None.
 
-    With a `kind`, those of such probes, too, on its "body". NaN is None.
+    With a `kind`, those of such probes, too, on its "body".
+    See `Result.summary`, `samples.summary`, `diffused.summary` and `probe.summary`.
     """
     with recipe.torch_threads(1):
         found = result.summary() | samples.summary(result.values["drawn"][1:], stream)
+        found |= diffused.summary(result.values.get("diffused", [])[1:], stream)
         if kind is not None:
             found |= probing.summary(result.values["body"], stream, kind)
     return _without_nan(found)
+
+
+def watched(stream, kind: str | None = None) -> dict:
+    """What `measured` needs, for `watch`."""
+    name = diffused.known(stream)
+    watch = {"drawn": samples.draw()} | ({"diffused": diffused.draw(name)} if name else {})
+    if kind is not None:
+        watch["body"] = probing.snapshot
+    return watch
 
 
 def _without_nan(value):
@@ -196,16 +217,15 @@ def verify_method(
         for seed in range(seeds)
     }
     options = {"workers": workers, "progress": sys.stderr.isatty()}
-    watch = {"drawn": samples.draw()}
-    if probe and probing.known(probe):
-        watch["body"] = probing.snapshot
+    kind = probe and probing.known(probe)
+    watch = watched(jobs["default", 0][1], kind)  # all runs are on one data set
     results = recipe.fit_many(jobs, watch=watch, **options)
     runs = [
         {
             "seed": seed,
             "setting": label,
             "claims": [],
-            "values": measured(result, jobs[label, seed][1], probe),
+            "values": measured(result, jobs[label, seed][1], kind),
             "config": {name: result.config},
             **facts(time.perf_counter(), result.environment),
             "seconds": round(sum(result.seconds), 1),

@@ -31,6 +31,7 @@ def split(
     scenario: Scenario = "class",
     seed: int = 0,
     split: float | None = None,
+    order: list[int] | None = None,
 ) -> Stream:
     """Deal the classes of `dataset` out to experiences of equal size.
 
@@ -40,6 +41,7 @@ def split(
     Args:
         split: share of all samples drawn, class by class, into the test set; None keeps the data
             set's own test set.
+        order: of the classes; None takes `class_order`.
 
     Raises:
         UserError: the classes cannot be dealt out evenly.
@@ -50,7 +52,8 @@ def split(
             f"{n_classes} classes cannot be dealt out to {experiences} experiences: take a divisor."
         )
     sets = dataset if split is None else _resplit(dataset, split, seed)
-    per, order, parts = n_classes // experiences, class_order(n_classes, seed), []
+    per, parts = n_classes // experiences, []
+    order = order or class_order(n_classes, seed)
     for k in range(experiences):
         classes = order[k * per : (k + 1) * per]
         part = {"classes": tuple(classes), "permutation": None}
@@ -130,7 +133,15 @@ def halved(
     return replace(stream, name=stream.name.replace("split", "halved", 1))
 
 
-MAKERS = {"split": split, "permuted": permuted, "halved": halved}
+def avalanche(dataset: data.Dataset, experiences: int = EXPERIENCES, **options) -> Stream:
+    """As `split`, with the classes in the order that the library Avalanche draws from the seed."""
+    seed = options.pop("seed", 0)
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(seed)).tolist()
+    stream = split(dataset, experiences, order=order, **options)
+    return replace(stream, name=stream.name.replace("split", "avalanche", 1))
+
+
+MAKERS = {"split": split, "permuted": permuted, "halved": halved, "avalanche": avalanche}
 
 
 def parse(name: str) -> tuple[str, str, int]:
@@ -142,7 +153,8 @@ def parse(name: str) -> tuple[str, str, int]:
     kind, *words = name.split("-")
     if kind not in MAKERS or not words or (len(words) > 1 and not words[-1].isdecimal()):
         raise UserError(
-            f"unknown stream {name!r}: it is split-DATASET, permuted-DATASET or halved-DATASET, "
+            f"unknown stream {name!r}: it is split-DATASET, permuted-DATASET, halved-DATASET or "
+            "avalanche-DATASET, "
             "with -10 behind it for ten experiences instead of five."
         )
     experiences = int(words.pop()) if len(words) > 1 else EXPERIENCES
@@ -152,7 +164,7 @@ def parse(name: str) -> tuple[str, str, int]:
 def load(name: str, *, seed: int = 0, scenario: Scenario | None = None) -> Stream:
     """The stream of that name: KIND-DATASET for five experiences, or KIND-DATASET-EXPERIENCES.
 
-    KIND is split, permuted or halved: "split-mnist-10" deals one digit at a time.
+    KIND is split, permuted, halved or avalanche: "split-mnist-10" deals one digit at a time.
 
     Raises:
         UserError: no such stream or data set, or its files are neither here nor to be had.
