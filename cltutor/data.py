@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional as F
 
 from cltutor import imagefolder
 from cltutor.errors import InstallError, UserError
@@ -188,12 +188,10 @@ def _read_webp(path: Path):
 
 
 def _resized(side: int, read, root: Path):
-    """Images of another data set at `side` x `side` pixels: means of areas, or in between."""
-    *sets, levels, names = read(root)
-    size = dict(size=side, mode="area" if side < 28 else "bilinear")
+    """Another data set at `side` x `side` pixels: means of areas, or, larger, interpolated."""
+    (*sets, levels, names), how = read(root), dict(mode="area" if side < 28 else "bilinear")
     for i, (x, y) in enumerate(sets):
-        x = F.interpolate(torch.from_numpy(x).float(), **size).round().byte().numpy()
-        sets[i] = x, y
+        sets[i] = F.interpolate(torch.from_numpy(x).float(), side, **how).round().byte().numpy(), y
     return *sets, levels, names
 
 
@@ -205,8 +203,8 @@ _READERS = {
     "cifar100": _read_cifar100,
     "miniimagenet": partial(imagefolder.read, "miniimagenet", size=84, train=500, test=100),
 }
-for _name, _side in (("mnist", 14), ("fashion", 14), ("fashion", 32)):
-    _READERS[f"{_name}{_side}"] = partial(_resized, _side, _READERS[_name])
+_SIDES = (("mnist", 14), ("fashion", 14), ("fashion", 32))
+_READERS |= {f"{name}{side}": partial(_resized, side, _READERS[name]) for name, side in _SIDES}
 
 
 def _torchvision():

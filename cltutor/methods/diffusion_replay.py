@@ -1,28 +1,25 @@
 """Diffusion that learns experience after experience: generative replay and distillation.
 
-Idea. A denoiser tells the noise in an image; DDIM draws with it, in a few steps. A frozen copy from
-the experience before, the teacher, draws the past. Generative replay (GR) trains on these dreams as
-if they were real and inherits their flaws. Generative distillation (GD) asks the teacher what noise
-it sees in a noised dream: the dream only decides where the two are compared.
+Idea. A denoiser tells the noise in an image; DDIM draws with it, in few steps. A frozen copy, the
+teacher, draws dreams of the past. Generative replay (GR) trains on them as if they were real;
+generative distillation (GD) on the noise that the teacher sees when noise is added to them.
 
 Loss. u, u': current images and dreams in [-1, 1]; u_t: with noise e at a random time t; eps, eps':
-learner and teacher; s = 1/(seen + 1):
+learner and teacher; f the solver; H(p, q) = -sum p log q of softmaxes of logits / tau:
     (1)  L   = s |eps(u_t, t) - e|^2 + (1 - s) lam |eps(u_t', t') - r|^2
     (2)  r   = e' (GR)    or    r = eps'(u_t', t') (GD)
     (3)  L_f = s CE(f(x), y) + (1 - s) tau^2 H(f'(x'), f(x'))
-mean over batch and pixels: "eps_new", "eps_replayed"; the solver f in nats: "new", "replayed".
-H(p, q) = -sum p log q, of softmaxes of logits / tau, the teacher's first: least where q = p.
+mean over batch and pixels: "eps_new", "eps_replayed"; in nats: "new", "replayed"; s = 1/(seen + 1).
 
 Carried. Weights of solver and generator; which classes have met; how many experiences were seen.
 Real samples only with replay="joint": all of them as 8-bit pixels, with labels (role `buffer`).
 
 Toggle. `target`: "noise" (GR), "teacher" (GD). `replay`: "none" (fine-tuning), "fresh" (dreams for
 each step), "pool" (a set drawn once per experience, in as many passes as "fresh"), "joint" (stored
-images, r = e'). `where` they are compared: "replayed", "noise" (no image), "current" (u' = u).
+images, r = e'). `where` GD compares them: "replayed", "noise" (no image), "current" (u' = u).
 
-Deviations. The solver learns from the generator's dreams; the authors draw others in 10 steps, and
-have H reversed. An MLP as solver, trained at the generator's rate. Joint weighs experiences alike.
-quick, laptop: small networks, lam = 1, a trace of the image at the schedule's end (zero_snr off).
+Deviations. The solver, an MLP, shares learning rate and dreams; theirs draws in 10 steps, with H
+reversed. Joint weighs experiences alike. quick, laptop: small, lam = 1, zero_snr off.
 
 Reference. Masip, Rodriguez, Tuytelaars & van de Ven 2024, section 3, and their code.
 """
@@ -36,7 +33,6 @@ import torch.nn.functional as F
 from torch.nn.utils import clip_grad_norm_
 
 from cltutor.diffusion import add_noise, to_image, to_model
-from cltutor.errors import UserError
 from cltutor.nets.mlp import MLP
 from cltutor.nets.unet import Diffuser
 from cltutor.seeds import build, frozen_copy, split_seed, state
@@ -77,34 +73,27 @@ def soft(logits, p, tau=TAU) -> torch.Tensor:
     return -(tau**2) * (p * log_q).sum(1).mean()
 
 
-def pool_steps(cfg) -> int:
-    """Steps per image of a pool whose drawing takes as many passes as fresh dreams in all."""
-    return max(1, min(1000, cfg.steps * cfg.batch * cfg.teacher_steps // cfg.pool))
-
-
 def past(stream, cfg, teacher, carried, pool, u, e, rng):
     """u' (B, C, H, W), the teacher's p of Eq. 3 and the classes visible to each, (B, n_classes)."""
-    known, device, n = carried["classes"], u.device, len(u)
-    classes = known.diagonal().nonzero().flatten()
-    heads = known[classes[torch.randint(len(classes), (n,), generator=rng)]].to(device)
+    known, n = carried["classes"].to(u.device), len(u)
     if cfg.replay == "joint":
-        buffer = carried["buffer"]
-        pick = torch.randint(len(buffer["y"]), (n,), generator=rng)
-        u_, y_ = to_model(buffer["x"][pick].to(device) / 255), buffer["y"][pick]
-        return u_, F.one_hot(y_, stream.n_classes).float().to(device), known[y_].to(device)
+        pick = torch.randint(len(carried["buffer"]["y"]), (n,), generator=rng)
+        u_, y_ = (carried["buffer"][name][pick].to(u.device) for name in ("x", "y"))
+        return to_model(u_ / 255), F.one_hot(y_, stream.n_classes).float(), known[y_]
     if cfg.where != "replayed":
         u_ = u if cfg.where == "current" else e
     elif cfg.replay == "pool":
         u_ = pool[torch.randint(len(pool), (n,), generator=rng)]
     else:
         u_ = teacher["generator"].draw(n, rng, cfg.teacher_steps)
-    logits = visible(teacher["solver"](to_image(u_)), heads, stream.scenario)
-    return u_, F.softmax(logits / TAU, dim=1), heads
+    classes = known.diagonal().nonzero().flatten()
+    heads = known[classes[torch.randint(len(classes), (n,), generator=rng)]]
+    p = F.softmax(visible(teacher["solver"](to_image(u_)), heads, stream.scenario) / TAU, dim=1)
+    return u_, p, heads
 
 
 def networks(stream, cfg, device="cpu", carried=None):
     """The learner: untrained, or as `carried` left it. The generator is the denoiser, too."""
-
     solver = partial(MLP, stream.shape, stream.n_classes, cfg.hidden)
     solver = build("solver", solver, cfg.seed, device, carried)
     sizes = (stream.shape, cfg.net, cfg.width, cfg.levels, cfg.zero_snr, cfg.sample_steps)
@@ -114,8 +103,6 @@ def networks(stream, cfg, device="cpu", carried=None):
 
 def run(stream, cfg, *, device="cpu", carried=None):
     """Learn the stream; yield a tick per optimiser step and an end tick per experience."""
-    if cfg.where != "replayed" and cfg.target == "noise":
-        raise UserError(f"where={cfg.where!r} compares with the teacher: set target='teacher'.")
     for exp in stream:
         # What this experience starts from
         learner = networks(stream, cfg, device, carried)
@@ -123,13 +110,15 @@ def run(stream, cfg, *, device="cpu", carried=None):
         teacher = {role: frozen_copy(net) for role, net in learner.items()}
         seen = 0 if carried is None else carried["seen"]
         replaying, pool = seen > 0 and cfg.replay != "none", []
-        distilling = cfg.target == "teacher" and cfg.replay != "joint"
+        joint = cfg.replay == "joint"
+        distilling = cfg.target == "teacher" and not joint
         s, lam = (1 / (seen + 1), cfg.lam) if replaying else (1.0, 0.0)
         rng = split_seed(cfg.seed, exp.k, "batches", "noise", "again", "replay")
         optimizer = torch.optim.Adam([*generator.parameters(), *solver.parameters()], lr=cfg.lr)
         if replaying and cfg.replay == "pool":
+            each = min(1000, cfg.steps * cfg.batch * cfg.teacher_steps // cfg.pool) or 1
             for part in torch.arange(cfg.pool).split(cfg.batch):
-                pool.append(teacher["generator"].draw(len(part), rng["replay"], pool_steps(cfg)))
+                pool.append(teacher["generator"].draw(len(part), rng["replay"], each))
                 yield Tick(exp.k, 0, cfg.steps, {}, learner)
             pool = torch.cat(pool)
         for step, (x, y) in enumerate(
@@ -144,11 +133,9 @@ def run(stream, cfg, *, device="cpu", carried=None):
                 e_, t_ = generator.noise(u, rng["again"])
                 u_, p, heads = past(stream, cfg, teacher, carried, pool, u, e_, rng["replay"])
                 u_t = e_ if cfg.where == "noise" else add_noise(u_, e_, t_, ab)
-                with torch.no_grad():
-                    r = teacher["generator"](u_t, t_) if distilling else e_  # Eq. 2: GD, else GR
+                r = teacher["generator"](u_t, t_) if distilling else e_  # Eq. 2: GD, else GR
                 losses["eps_replayed"] = (generator(u_t, t_) - r).square().mean()
-                logits = visible(solver(to_image(u_)), heads, stream.scenario)
-                losses["replayed"] = soft(logits, p)
+                losses["replayed"] = soft(visible(solver(to_image(u_)), heads, stream.scenario), p)
                 loss = loss + (1 - s) * (lam * losses["eps_replayed"] + losses["replayed"])
             optimizer.zero_grad()
             loss.backward()
@@ -157,9 +144,7 @@ def run(stream, cfg, *, device="cpu", carried=None):
             yield Tick(exp.k, step + 1, cfg.steps, losses, learner)
         # What survives to the next experience
         known = mates(exp.classes, stream.n_classes, carried and carried["classes"])
-        buffer = carried and carried.get("buffer")
+        kept = {"buffer": keep(carried and carried["buffer"], exp.x, exp.y)} if joint else {}
         carried = {"solver": state(solver), "generator": state(generator), "seen": seen + 1}
-        carried["classes"] = known
-        if cfg.replay == "joint":
-            carried["buffer"] = keep(buffer, exp.x, exp.y)
+        carried |= {"classes": known} | kept
         yield Tick(exp.k, cfg.steps, cfg.steps, {}, learner, carried)
