@@ -22,13 +22,22 @@ def one_thread():
 def shipped_judge(name: str):
     if name != "digits":
         root = os.environ.get("CLTUTOR_DATA")
-        if not root or not Path(root, "MNIST").exists():
-            pytest.skip("needs MNIST/raw in the folder that CLTUTOR_DATA names")
+        family = "FashionMNIST" if name.startswith("fashion") else "MNIST"
+        if not root or not Path(root, family).exists():
+            pytest.skip(f"needs {family}/raw in the folder that CLTUTOR_DATA names")
     dataset = data.load(name)
     return judge.load(name), dataset, dataset.x_test.float() / dataset.levels
 
 
-@pytest.mark.parametrize(("name", "at_least"), [("digits", 0.97), ("mnist", 0.985)])
+@pytest.mark.parametrize(
+    ("name", "at_least"),
+    [
+        ("digits", 0.97),
+        ("mnist", 0.985),
+        ("mnist14", 0.985),
+        ("fashion14", 0.88),
+    ],
+)
 def test_the_stored_accuracy_is_reproduced(name, at_least):
     arbiter, dataset, x = shipped_judge(name)
     assert arbiter.facts["data"] == dataset.checksum
