@@ -74,6 +74,15 @@ def distances(x, y):
     return torch.cdist(x.flatten(1), y.flatten(1))
 
 
+def by_image(ab):
+    return ab.view(-1, 1, 1, 1)
+
+
+def odds(ab):
+    """Noise by signal in the variance of u_t, a factor for each image."""
+    return by_image((1 - ab) / ab)
+
+
 def radii(real):
     return distances(real, real).fill_diagonal_(math.inf).min(1).values
 
@@ -117,6 +126,14 @@ def few(y, n, rng):
 
 
 RIGHT = {
+    "06-x0-loss": [
+        lambda eps, eps_, ab: (odds(ab) * (eps - eps_) ** 2).mean(),
+        lambda eps, eps_, ab: (odds(ab).sqrt() * eps - odds(ab).sqrt() * eps_).pow(2).mean(),
+    ],
+    "06-pool-steps": [
+        lambda steps, batch, S, pool: min(max(steps * batch * S // pool, 1), 1000),
+        lambda steps, batch, S, pool: sorted((1, steps * batch * S // pool, 1000))[1],
+    ],
     "08-best": [best, lambda R, R0: float(torch.tensor(best(R, R0)))],
     "08-below-zero": [
         lambda: (np.array(STEPS), np.full(3, 0.5)),
@@ -170,6 +187,34 @@ RIGHT = {
 }
 
 WRONG = {
+    "06-x0-loss": [
+        (lambda eps, eps_, ab: (eps - eps_).square().mean(), "Eq. 3 itself"),
+        (lambda eps, eps_, ab: ((eps - eps_).square() / odds(ab)).mean(), "Upside down"),
+        (lambda eps, eps_, ab: (odds(ab).sqrt() * (eps - eps_).square()).mean(), "square it"),
+        (lambda eps, eps_, ab: (odds(ab) * by_image(ab) * (eps - eps_) ** 2).mean(), "Divide by"),
+        (lambda eps, eps_, ab: ((eps - eps_).square() / by_image(ab)).mean(), "of its own"),
+        (
+            lambda eps, eps_, ab: (odds(ab) * (eps - eps_) ** 2).flatten(1).sum(1).mean(),
+            "over pixels",
+        ),
+        (
+            lambda eps, eps_, ab: (odds(ab) * (eps - eps_) ** 2).flatten(1).mean(1).sum(),
+            "over images",
+        ),
+        (lambda eps, eps_, ab: 3.0, "This should give"),
+        (lambda eps, eps_, ab: (odds(ab) * (eps - eps_) ** 2).mean().item(), "differentiated"),
+    ],
+    "06-pool-steps": [
+        (lambda steps, batch, S, pool: steps * batch // pool, "multiply by S"),
+        (lambda steps, batch, S, pool: steps * batch * S**2 // pool, "not twice"),
+        (lambda steps, batch, S, pool: 7, "100 each"),
+        (lambda steps, batch, S, pool: steps * batch * S / pool, "round down"),
+        (lambda steps, batch, S, pool: -(-steps * batch * S // pool), "costs more"),
+        (lambda steps, batch, S, pool: 100 if pool == 384 else 5, "2 each"),
+        (lambda steps, batch, S, pool: min(steps * batch * S // pool, 1000), "one step at least"),
+        (lambda steps, batch, S, pool: max(steps * batch * S // pool, 1), "at most 1,000"),
+        (lambda steps, batch, S, pool: min(max(steps * batch * S // pool, 1), 999), "between 1"),
+    ],
     "08-best": [
         (lambda R, R0: best(R, R0, numerator=False, denominator=False), "That is FOR at the end"),
         (lambda R, R0: best(R, R0, denominator=False), "in the numerator alone"),

@@ -12,6 +12,7 @@ from cltutor.check import (
     dynamic_generative_memory,
     feature_forgetting,
     forgetting,
+    generative_distillation,
     mergan,
     vae_generative_replay,
 )
@@ -23,6 +24,7 @@ NOTEBOOKS = (
     vae_generative_replay,
     mergan,
     dynamic_generative_memory,
+    generative_distillation,
     feature_forgetting,
 )
 EXERCISES = {name: check for notebook in NOTEBOOKS for name, check in notebook.EXERCISES.items()}
