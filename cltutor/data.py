@@ -1,9 +1,8 @@
 """Named data sets as uint8 tensors, each file checked before it is used.
 
 "digits" ships with the kit. MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 are read from the data
-root (`CLTUTOR_DATA`, else `data` in the cache folder) and downloaded into it by torchvision when
-they are missing; Mini-ImageNet is read from there alone (imagefolder.py). No name ever falls back
-to another data set. Origins, licences and layouts are in `data/README.md`.
+root (`CLTUTOR_DATA`, else `data` in the cache folder) and downloaded into it if they are missing,
+Mini-ImageNet only read (imagefolder.py). Origins, licences and layouts are in `data/README.md`.
 """
 
 import contextlib
@@ -79,12 +78,10 @@ class Dataset:
 
 
 def load(name: str, root: str | os.PathLike | None = None) -> Dataset:
-    """The data set `name`: "digits", "mnist", "fashion", "cifar10", "cifar100" or "miniimagenet";
-    with another side "mnist14", "fashion14", "fashion32".
+    """The data set `name`: one of `_READERS`, "mnist14" being MNIST at 14x14 pixels.
 
-    `root` is where all but the first are looked for, and downloaded to where that is possible;
-    default `data_root()`. Raises UserError for an unknown name, an altered file, or a failed
-    download.
+    `root` is where all but "digits" are looked for, and downloaded to where that is possible; by
+    default `data_root()`. Raises UserError: an unknown name, an altered file, a failed download.
     """
     if name not in _READERS:
         raise UserError(f"unknown data set {name!r}: choose one of {', '.join(_READERS)}")

@@ -11,17 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cltutor import (
-    cache,
-    claims,
-    config,
-    diffused,
-    metrics,
-    notebook,
-    recipe,
-    records,
-    samples,
-)
+from cltutor import cache, claims, config, measures, metrics, notebook, recipe, records
 from cltutor import probe as probing
 from cltutor.errors import UserError
 
@@ -62,46 +52,14 @@ def run_method(name: str, profile: str, seed: int, changes: dict) -> dict:
     method, stream, cfg = recipe.setting(name, profile, seed, **changes)
     start = time.perf_counter()
     options = {"threads": 1, "progress": sys.stderr.isatty()}
-    result = recipe.fit(method, stream, cfg, watch=watched(stream), **options)
+    result = recipe.fit(method, stream, cfg, watch=measures.watched(stream), **options)
     return {
         "name": name,
         "claims": [],
-        "values": measured(result, stream),
+        "values": measures.measured(result, stream),
         "config": {name: result.config},
         **facts(start, result.environment),
     }
-
-
-def measured(result, stream, kind: str | None = None) -> dict:
-    """The main numbers of a fit that was `watched`, with those of its generator. NaN is None.
-
-    With a `kind`, those of such probes, too, on its "body".
-    See `Result.summary`, `samples.summary`, `diffused.summary` and `probe.summary`.
-    """
-    with recipe.torch_threads(1):
-        found = result.summary() | samples.summary(result.values["drawn"][1:], stream)
-        found |= diffused.summary(result.values.get("diffused", [])[1:], stream)
-        if kind is not None:
-            found |= probing.summary(result.values["body"], stream, kind)
-    return _without_nan(found)
-
-
-def watched(stream, kind: str | None = None) -> dict:
-    """What `measured` needs, for `watch`."""
-    name = diffused.known(stream)
-    watch = {"drawn": samples.draw()} | ({"diffused": diffused.draw(name)} if name else {})
-    if kind is not None:
-        watch["body"] = probing.snapshot
-    return watch
-
-
-def _without_nan(value):
-    """`value` as JSON holds it: None for NaN, at any depth."""
-    if isinstance(value, dict):
-        return {name: _without_nan(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
-    return None if value != value else value
 
 
 def run_notebook(path: Path, values: dict, folder: Path) -> dict:
@@ -218,14 +176,14 @@ def verify_method(
     }
     options = {"workers": workers, "progress": sys.stderr.isatty()}
     kind = probe and probing.known(probe)
-    watch = watched(jobs["default", 0][1], kind)  # all runs are on one data set
+    watch = measures.watched(jobs["default", 0][1], kind)  # all runs are on one data set
     results = recipe.fit_many(jobs, watch=watch, **options)
     runs = [
         {
             "seed": seed,
             "setting": label,
             "claims": [],
-            "values": measured(result, jobs[label, seed][1], kind),
+            "values": measures.measured(result, jobs[label, seed][1], kind),
             "config": {name: result.config},
             **facts(time.perf_counter(), result.environment),
             "seconds": round(sum(result.seconds), 1),
