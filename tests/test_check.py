@@ -125,7 +125,47 @@ def few(y, n, rng):
     return np.concatenate([rng.permutation(np.flatnonzero(y == c))[:n] for c in np.unique(y)])
 
 
+def weighted_mean(x_t, images, ab, scale=0.5, spread=1.0, power=2, result=1.0):
+    """The mean of the images by their densities at x_t; the arguments make it wrong."""
+    gaps = torch.cdist(x_t.flatten(1), ab**scale * images.flatten(1)) ** power
+    shares = (-gaps / (2 * spread * (1 - ab))).softmax(1)
+    return result * (shares @ images.flatten(1)).view_as(x_t)
+
+
+def densities(x_t, images, ab):
+    gaps = torch.cdist(x_t.flatten(1), ab**0.5 * images.flatten(1)) ** 2
+    weights = torch.exp(-gaps / (2 * (1 - ab)))
+    return (weights / weights.sum(1, keepdim=True) @ images.flatten(1)).view_as(x_t)
+
+
+def nearest_image(x_t, images, ab):
+    return images[torch.cdist(x_t.flatten(1), ab**0.5 * images.flatten(1)).argmin(1)]
+
+
+def by_ratio(ab, steps, measure=lambda ab: (ab / (1 - ab)).log()):
+    values = measure(ab)
+    wanted = torch.linspace(values.min(), values.max(), steps, dtype=ab.dtype)
+    return sorted(set((values[:, None] - wanted).abs().argmin(0).tolist()), reverse=True)
+
+
 RIGHT = {
+    "05-posterior-mean": [
+        weighted_mean,
+        lambda x_t, images, ab: torch.stack(
+            [
+                torch.einsum(
+                    "n,n...->...",
+                    (-((x - ab**0.5 * images) ** 2).sum((1, 2, 3)) / (2 - 2 * ab)).softmax(0),
+                    images,
+                )
+                for x in x_t
+            ]
+        ),
+    ],
+    "05-snr-spacing": [
+        by_ratio,
+        lambda ab, steps: by_ratio(ab, steps, torch.logit),
+    ],
     "06-x0-loss": [
         lambda eps, eps_, ab: (odds(ab) * (eps - eps_) ** 2).mean(),
         lambda eps, eps_, ab: (odds(ab).sqrt() * eps - odds(ab).sqrt() * eps_).pow(2).mean(),
@@ -187,6 +227,37 @@ RIGHT = {
 }
 
 WRONG = {
+    "05-posterior-mean": [
+        (lambda x, images, ab: 0.0, "Return a tensor"),
+        (lambda x, images, ab: weighted_mean(x, images, ab)[0], "One image for each x_t"),
+        (lambda x, images, ab: weighted_mean(x, images, ab, scale=0), "not around the image"),
+        (lambda x, images, ab: weighted_mean(x, images, ab, scale=1), "the root of ab_t"),
+        (lambda x, images, ab: weighted_mean(x, images, ab, spread=0.5), "factor 1/2"),
+        (
+            lambda x, images, ab: weighted_mean(x, images, ab, spread=(1 - ab) ** -0.5),
+            "is the variance",
+        ),
+        (
+            lambda x, images, ab: weighted_mean(x, images, ab, spread=1 / (1 - ab)),
+            "depends on ab_t",
+        ),
+        (lambda x, images, ab: weighted_mean(x, images, ab, power=1), "square distance"),
+        (lambda x, images, ab: weighted_mean(x, images, ab, result=ab**0.5), "weights alone"),
+        (nearest_image, "the likeliest image"),
+        (lambda x, images, ab: images.mean(0).expand_as(x), "over the images"),
+        (lambda x, images, ab: 0.5 * x, "get other weights"),
+        (densities, "take a softmax"),
+    ],
+    "05-snr-spacing": [
+        (lambda ab, steps: 5, "Return a list of times"),
+        (lambda ab, steps: by_ratio(ab, steps)[::-1], "noisiest time comes first"),
+        (lambda ab, steps: [6, 4, 4, 3, 2, 0], "comes twice is kept once"),
+        (lambda ab, steps: by_ratio(ab, steps, lambda ab: ab), "evenly spaced in ab"),
+        (lambda ab, steps: by_ratio(ab, steps, torch.log), "in log ab"),
+        (lambda ab, steps: [5, 3, 1], "was to come out"),
+        (lambda ab, steps: [6, 4, 3, 2, 0], "With 6 values"),
+        (lambda ab, steps: tuple(by_ratio(ab, steps)), "takes a list"),
+    ],
     "06-x0-loss": [
         (lambda eps, eps_, ab: (eps - eps_).square().mean(), "Eq. 3 itself"),
         (lambda eps, eps_, ab: ((eps - eps_).square() / odds(ab)).mean(), "Upside down"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cltutor.check import (
+    ddim_steps,
     dynamic_generative_memory,
     feature_forgetting,
     forgetting,
@@ -24,6 +25,7 @@ NOTEBOOKS = (
     vae_generative_replay,
     mergan,
     dynamic_generative_memory,
+    ddim_steps,
     generative_distillation,
     feature_forgetting,
 )

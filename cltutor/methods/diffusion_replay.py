@@ -19,7 +19,7 @@ each step), "pool" (a set drawn once per experience, in as many passes as "fresh
 images, r = e'). `where` GD compares them: "replayed", "noise" (no image), "current" (u' = u).
 
 Deviations. The solver, an MLP, shares learning rate and dreams; theirs draws in 10 steps, with H
-reversed. Joint weighs experiences alike. quick, laptop: small, lam = 1, zero_snr off.
+reversed. DDIM rederives eps. Joint weighs experiences alike. quick, laptop: small, lam = 1.
 
 Reference. Masip, Rodriguez, Tuytelaars & van de Ven 2024, section 3, and their code.
 """

@@ -120,7 +120,8 @@ class Diffuser(nn.Module):
     """A denoiser with the schedule `ab` that it is trained on: a generator that draws by DDIM.
 
     Called as the denoiser itself: eps(x_t, t). `sample` gives images in [0, 1], as all generators
-    of the kit do; the steps are trailing, eta = 0.
+    of the kit do; the steps are trailing, eta = 0, and eps fits the clipped x0: a pool is drawn in
+    many steps.
 
     Args:
         shape: (C, H, W) of an image.
@@ -155,7 +156,7 @@ class Diffuser(nn.Module):
     def draw(self, n: int, rng: torch.Generator, steps: int) -> Tensor:
         """n images (n, C, H, W) in [-1, 1] after `steps` steps, from noise of `rng`."""
         x = torch.randn(n, *self.shape, generator=rng).to(self.ab.device)
-        return last(ddim(self.eval(), x, self.ab, steps)).float().clamp(-1, 1)
+        return last(ddim(self.eval(), x, self.ab, steps, rederive=True)).float().clamp(-1, 1)
 
     @torch.no_grad()
     def sample(self, n: int, rng: torch.Generator, classes: Tensor | None = None) -> Tensor:

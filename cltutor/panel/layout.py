@@ -33,32 +33,41 @@ def look(description: str, tooltip: str | None = None) -> dict:
 
 def arranged(panel) -> widgets.Box:
     """The parts of a Panel in one box, with its style and its script."""
-    buttons = _row(panel.start, panel.resume, panel.reset)
-    status = _named("status", _named("told", widgets.VBox([panel.status])))
-    note = _named("note", widgets.HTML(escape(NOTE)))
-    _named("progress", panel.progress)
-    left = [panel.switches.box, panel.anew, buttons, status, panel.progress, note, panel.finished]
+    buttons = row(panel.start, panel.resume, panel.reset)
+    left = [panel.switches.box, panel.anew, buttons, *told(panel), panel.finished]
     charts = dict(panel.pictures)
     below = [charts.pop("comparison"), panel.show_numbers, charts.pop("numbers")]
     for chart in charts.values():
         chart.layout.flex, chart.layout.max_width = "1 1 235px", "420px"
     for part in below:
         part.layout.flex = "1 1 100%"
+    return framed(left, [*charts.values(), *below], "training")
+
+
+def told(panel) -> list[widgets.DOMWidget]:
+    """Status, progress and note of a panel, as its left column has them."""
+    status = _named("status", _named("told", widgets.VBox([panel.status])))
+    note = _named("note", widgets.HTML(escape(NOTE)))
+    return [status, _named("progress", panel.progress), note]
+
+
+def framed(left: list, right: list, kind: str) -> widgets.Box:
+    """Controls at the left, pictures at the right, in a box with the panels' style and script."""
     flow = dict(display="flex", flex_flow="row wrap")
-    right = widgets.Box(
-        [*charts.values(), *below],
-        layout=widgets.Layout(flex="3 1 340px", max_width="660px", **flow),
-    )
+    wider = widgets.Layout(flex="3 1 340px", max_width="660px", **flow)
     column = widgets.Layout(flex="1 1 220px", max_width="270px")
-    columns = [_named("left", widgets.VBox(left, layout=column)), _named("right", right)]
+    columns = [
+        _named("left", widgets.VBox(left, layout=column)),
+        _named("right", widgets.Box(right, layout=wider)),
+    ]
     box = widgets.Box([*columns, widgets.HTML(_script())], layout=widgets.Layout(**flow))
-    return _named("panel", box)
+    return _named(kind, _named("panel", box))
 
 
 def finished(panel) -> widgets.VBox:
     """What belongs to the runs that are over."""
     told = _named("told", widgets.VBox([panel.exported]))
-    buttons = _row(panel.remove, panel.export)
+    buttons = row(panel.remove, panel.export)
     parts = [panel.kept, panel.name, panel.folder, buttons, told]
     return widgets.VBox(parts, layout=widgets.Layout(display="none"))
 
@@ -82,7 +91,8 @@ def close(*parts: widgets.DOMWidget) -> None:
         part.close()
 
 
-def _row(*parts) -> widgets.HBox:
+def row(*parts) -> widgets.HBox:
+    """Buttons beside each other."""
     return _named("buttons", widgets.HBox(parts))
 
 

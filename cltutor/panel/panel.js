@@ -9,8 +9,9 @@ const begin = (root) => {
   if (root.dataset.ready) return;
   root.dataset.ready = 'yes';
   root.setAttribute('role', 'region');
-  const browsing = root.classList.contains('cltutor-browse');
-  root.setAttribute('aria-label', browsing ? 'Pictures to choose from' : 'Training panel');
+  const named = {browse: 'Pictures to choose from', sampling: 'Sampling panel'};
+  const kind = Object.keys(named).find((name) => root.classList.contains(`cltutor-${name}`));
+  root.setAttribute('aria-label', named[kind] || 'Training panel');
   // JupyterLab's command keys (d d, x, m, arrows) would act on the cell that holds the panel.
   root.addEventListener('keydown', (event) => {
     if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();

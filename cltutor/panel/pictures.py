@@ -90,13 +90,14 @@ def dreams(shot: Snapshot) -> str:
     if not shot.dreams:
         return ""
     rows = [
-        tag("div", tag("span", f"after {k}") + _tiles(images, f"Dreams after experience {k}."))
+        tag("div", tag("span", f"after {k}") + tiles(images, f"Dreams after experience {k}."))
         for k, images in shot.dreams.items()
     ]
     return tag("figure", tag("figcaption", "Dreams"), *rows, class_="dreams")
 
 
-def _tiles(images: np.ndarray, alt: str) -> str:
+def tiles(images: np.ndarray, alt: str) -> str:
+    """Images (n, C, H, W) uint8 beside each other."""
     n, _, _, width = images.shape
     source = f"data:image/png;base64,{_png(images.tobytes(), images.shape)}"
     return tag("img", alt=alt, src=source, style=f"width:{n * TILE}px")
