@@ -33,7 +33,8 @@ Profile = Annotated[str, typer.Option(help="quick, laptop or paper")]
 Seed = Annotated[int, typer.Option(help="decides every draw and the order of the classes")]
 Preset = Annotated[str | None, typer.Option(help="a named setting of the method")]
 OtherStream = Annotated[
-    str | None, typer.Option("--stream", help="of a method: split-, halved- or permuted-NAME")
+    str | None,
+    typer.Option("--stream", help="of a method: split-, base-, halved-, permuted- or heads-NAME"),
 ]
 Scenario = Annotated[str | None, typer.Option(help="of a method: class, domain, task")]
 

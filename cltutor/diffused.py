@@ -90,7 +90,7 @@ def known(stream) -> str | None:
         judge.load(name)
     except UserError:
         return None
-    return None if kind == "permuted" or stream.scenario == "domain" else name
+    return None if kind in ("permuted", "heads") or stream.scenario == "domain" else name
 
 
 def summary(history: list[dict | None], stream) -> dict:

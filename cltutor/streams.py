@@ -95,27 +95,76 @@ def permuted(
 ) -> Stream:
     """All classes in every experience, pixels in an order of its own (the first: as they are).
 
+    In the domain scenario an 8 is an 8 in every order; in the two others each experience has
+    outputs of its own, as in van de Ven, Tuytelaars & Tolias 2022.
+
     Raises:
         UserError: fewer than one experience.
     """
     if experiences < 1:
         raise UserError("a stream has at least one experience.")
     n_classes, shape = len(dataset.class_names), tuple(dataset.x_train.shape[1:])
+    apart = 0 if scenario == "domain" else n_classes
     rng = split_seed(seed, 0, "permutation")["permutation"]
     pixels = dataset.x_train[0].numel()
     parts = tuple(
         {
-            "classes": tuple(range(n_classes)),
+            "classes": tuple(range(k * apart, k * apart + n_classes)),
             "permutation": torch.randperm(pixels, generator=rng) if k else None,
             "x": dataset.x_train,
-            "y": dataset.y_train,
+            "y": dataset.y_train + k * apart,
             "x_test": dataset.x_test,
-            "y_test": dataset.y_test,
+            "y_test": dataset.y_test + k * apart,
         }
         for k in range(experiences)
     )
     name = f"permuted-{dataset.name}" + ("" if experiences == EXPERIENCES else f"-{experiences}")
-    return Stream(name, scenario, n_classes, shape, parts, dataset.levels)
+    outputs = n_classes + apart * (experiences - 1)
+    return Stream(name, scenario, outputs, shape, parts, dataset.levels)
+
+
+def heads(
+    dataset: data.Dataset,
+    experiences: int = EXPERIENCES,
+    *,
+    scenario: Scenario = "task",
+    seed: int = 0,
+) -> Stream:
+    """As `permuted`, with a head for every experience, and told at test which one it is."""
+    stream = permuted(dataset, experiences, scenario=scenario, seed=seed)
+    return replace(stream, name=stream.name.replace("permuted", "heads", 1))
+
+
+def base(
+    dataset: data.Dataset,
+    experiences: int = EXPERIENCES,
+    *,
+    scenario: Scenario = "class",
+    seed: int = 0,
+) -> Stream:
+    """Two classes in every experience but the first, which has all that are left.
+
+    Raises:
+        UserError: too many experiences, or a scenario in which all must be of one size.
+    """
+    order = class_order(len(dataset.class_names), seed)
+    first = len(order) - 2 * (experiences - 1)
+    if first < 2 or scenario == "domain":
+        raise UserError(
+            f"{len(order)} classes cannot be dealt out as a base and {experiences - 1} pairs in "
+            f"the scenario {scenario}: take fewer experiences, and the scenario class or task."
+        )
+    single = split(dataset, len(order), scenario=scenario, seed=seed).parts
+    groups = [single[:first], *(single[n : n + 2] for n in range(first, len(order), 2))]
+    names = ("x", "y", "x_test", "y_test")
+    parts = tuple(
+        {name: torch.cat([part[name] for part in group]) for name in names}
+        | {"classes": sum((part["classes"] for part in group), ()), "permutation": None}
+        for group in groups
+    )
+    stream = split(dataset, 1, scenario=scenario, seed=seed)
+    name = f"base-{dataset.name}" + ("" if experiences == EXPERIENCES else f"-{experiences}")
+    return replace(stream, name=name, parts=parts)
 
 
 def halved(
@@ -141,7 +190,14 @@ def avalanche(dataset: data.Dataset, experiences: int = EXPERIENCES, **options) 
     return replace(stream, name=stream.name.replace("split", "avalanche", 1))
 
 
-MAKERS = {"split": split, "permuted": permuted, "halved": halved, "avalanche": avalanche}
+MAKERS = {
+    "split": split,
+    "base": base,
+    "permuted": permuted,
+    "heads": heads,
+    "halved": halved,
+    "avalanche": avalanche,
+}
 
 
 def parse(name: str) -> tuple[str, str, int]:
@@ -153,8 +209,7 @@ def parse(name: str) -> tuple[str, str, int]:
     kind, *words = name.split("-")
     if kind not in MAKERS or not words or (len(words) > 1 and not words[-1].isdecimal()):
         raise UserError(
-            f"unknown stream {name!r}: it is split-DATASET, permuted-DATASET, halved-DATASET or "
-            "avalanche-DATASET, "
+            f"unknown stream {name!r}: it is KIND-DATASET, KIND one of {', '.join(MAKERS)}, "
             "with -10 behind it for ten experiences instead of five."
         )
     experiences = int(words.pop()) if len(words) > 1 else EXPERIENCES
@@ -164,7 +219,8 @@ def parse(name: str) -> tuple[str, str, int]:
 def load(name: str, *, seed: int = 0, scenario: Scenario | None = None) -> Stream:
     """The stream of that name: KIND-DATASET for five experiences, or KIND-DATASET-EXPERIENCES.
 
-    KIND is split, permuted, halved or avalanche: "split-mnist-10" deals one digit at a time.
+    KIND is one of `MAKERS`: "split-mnist-10" deals one digit at a time, "base-mnist-3" six, two and
+    two.
 
     Raises:
         UserError: no such stream or data set, or its files are neither here nor to be had.

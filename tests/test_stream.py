@@ -119,6 +119,32 @@ def test_permuted_pixels():
     assert streams.permuted(data).scenario == "domain" and streams.permuted(data).n_classes == 6
 
 
+@pytest.mark.parametrize("scenario", ["class", "task"])
+def test_permuted_outputs_are_apart_unless_the_scenario_is_domain(scenario):
+    data = dataset()
+    stream = streams.permuted(data, 3, scenario=scenario)
+    assert stream.n_classes == 18
+    for exp, same in zip(stream, streams.permuted(data, 3), strict=True):
+        assert exp.classes == tuple(range(6 * exp.k, 6 * exp.k + 6))
+        assert torch.equal(exp.y, same.y + 6 * exp.k) and torch.equal(exp.x, same.x)
+        assert torch.equal(exp.y_test, same.y_test + 6 * exp.k)
+
+
+def test_a_base_and_pairs():
+    data = dataset()
+    parts = list(streams.base(data, 2))
+    assert [exp.classes for exp in parts] == [(0, 1, 2, 3), (4, 5)]
+    for exp in parts:
+        mine = torch.isin(data.y_train, torch.tensor(exp.classes))
+        assert sorted(exp.y.tolist()) == sorted(data.y_train[mine].tolist())
+        order = torch.argsort(exp.y, stable=True), torch.argsort(data.y_train[mine], stable=True)
+        expected = data.x_train[mine][order[1]]
+        assert torch.equal((exp.x[order[0]] * LEVELS).round().to(torch.uint8), expected)
+        assert set(exp.y_test.tolist()) <= set(exp.classes)
+    assert streams.load("base-digits-3").parts[0]["classes"] == (0, 1, 2, 3, 4, 5)
+    assert streams.load("base-digits-3", seed=1).parts[0]["classes"] != (0, 1, 2, 3, 4, 5)
+
+
 def test_load():
     stream = streams.load("split-digits")
     assert (stream.name, len(stream), stream.scenario) == ("split-digits", 5, "class")
@@ -137,12 +163,14 @@ def test_load():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: streams.load("digits"), "split-DATASET, permuted-DATASET or halved-DATASET"),
+        (lambda: streams.load("digits"), "it is KIND-DATASET, KIND one of split"),
         (lambda: streams.load("shuffled-digits"), "unknown stream 'shuffled-digits'"),
         (lambda: streams.load("split-letters"), "unknown data set 'letters'"),
         (lambda: streams.load("split-digits-ten"), "unknown stream 'split-digits-ten'"),
         (lambda: streams.load("split-digits-3"), "cannot be dealt out to 3"),
         (lambda: streams.load("permuted-digits-0"), "at least one experience"),
+        (lambda: streams.load("base-digits-6"), "10 classes .* a base and 5 pairs"),
+        (lambda: streams.load("base-digits-3", scenario="domain"), "in the scenario domain"),
         (lambda: streams.split(dataset(), 4), "6 classes .* 4 experiences: take a divisor"),
         (lambda: streams.split(dataset(), 7), "take a divisor"),
         (lambda: streams.split(dataset(), 3, split=1.0), "split=1.0 .* between 0 and 1"),
