@@ -148,7 +148,45 @@ def by_ratio(ab, steps, measure=lambda ab: (ab / (1 - ab)).log()):
     return sorted(set((values[:, None] - wanted).abs().argmin(0).tolist()), reverse=True)
 
 
+def densities_of(z, mean, std, half=0.5, logs=1.0):
+    gaps = ((z[:, None] - mean) / std).square().sum(2)
+    return -half * gaps - logs * std.log().sum(1)
+
+
+def free(A, eps, one=1, mean=True, power=2):
+    """The share of directions that a layer has free; the arguments make it wrong."""
+    A = torch.nn.functional.pad(A, (0, one), value=1.0).double()
+    values = torch.zeros(A.shape[1], dtype=torch.double)
+    found = torch.linalg.svdvals(A / (len(A) ** 0.5 if mean else 1))
+    values[: len(found)] = found**power
+    return (eps / (values + eps)).mean()
+
+
 RIGHT = {
+    "04-by-memory": [
+        lambda z, mean, std: densities_of(z, mean, std).argmax(1),
+        lambda z, mean, std: torch.stack(
+            [
+                torch.distributions.Normal(m, s).log_prob(z).sum(1)
+                for m, s in zip(mean, std, strict=True)
+            ]
+        ).argmax(0),
+    ],
+    "04-room": [
+        free,
+        lambda A, eps: float(
+            (
+                eps
+                * torch.linalg.inv(
+                    torch.cat([A, torch.ones(len(A), 1)], 1).double().T
+                    @ torch.cat([A, torch.ones(len(A), 1)], 1).double()
+                    / len(A)
+                    + eps * torch.eye(A.shape[1] + 1)
+                )
+            ).trace()
+            / (A.shape[1] + 1)
+        ),
+    ],
     "05-posterior-mean": [
         weighted_mean,
         lambda x_t, images, ab: torch.stack(
@@ -227,6 +265,25 @@ RIGHT = {
 }
 
 WRONG = {
+    "04-by-memory": [
+        (lambda z, mean, std: densities_of(z, mean, std), "one class for each z"),
+        (lambda z, mean, std: densities_of(z, mean, std).argmin(1), "take the largest density"),
+        (lambda z, mean, std: torch.cdist(z, mean).argmin(1), "That is the nearest mean"),
+        (lambda z, mean, std: densities_of(z, mean, std, logs=0).argmax(1), "thinner everywhere"),
+        (lambda z, mean, std: densities_of(z, mean, std, logs=2).argmax(1), "once per dimension"),
+        (lambda z, mean, std: densities_of(z, mean, std, half=1).argmax(1), "a factor 1/2"),
+        (lambda z, mean, std: densities_of(z.abs() + 2, mean, std).argmax(1), "at the mean of"),
+    ],
+    "04-room": [
+        (lambda A, eps: free(A, eps, one=0), "Append a 1"),
+        (lambda A, eps: 1 - free(A, eps), "directions that are taken"),
+        (lambda A, eps: 3 * free(A, eps), "Divide by the number of inputs"),
+        (lambda A, eps: free(A, eps, mean=False), "a mean over images"),
+        (lambda A, eps: free(A, eps, power=1), "squares of singular values"),
+        (lambda A, eps: 0.25, "1/3 is free"),
+        (lambda A, eps: 1 / 3, "should give 0.548"),
+        (lambda A, eps: "x", "Return one number"),
+    ],
     "05-posterior-mean": [
         (lambda x, images, ab: 0.0, "Return a tensor"),
         (lambda x, images, ab: weighted_mean(x, images, ab)[0], "One image for each x_t"),

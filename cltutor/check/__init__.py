@@ -14,6 +14,7 @@ from cltutor.check import (
     feature_forgetting,
     forgetting,
     generative_distillation,
+    latent_memories,
     mergan,
     vae_generative_replay,
 )
@@ -25,6 +26,7 @@ NOTEBOOKS = (
     vae_generative_replay,
     mergan,
     dynamic_generative_memory,
+    latent_memories,
     ddim_steps,
     generative_distillation,
     feature_forgetting,
