@@ -2,7 +2,7 @@
 
 An exercise is known by its id, NOTEBOOK-NAME; its check is in the module that is called like the
 notebook. It knows properties and hand-worked values, not the solution, and tries typical mistakes
-before it gives up on a value.
+before it gives up on a value. `diagnose(run, stream, cfg)` looks for failures of a whole method.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,11 @@ from cltutor.check import (
     mergan,
     vae_generative_replay,
 )
+from cltutor.check.diagnosis import diagnose
 from cltutor.check.hints import Hint
 from cltutor.errors import UserError
+
+__all__ = ["EXERCISES", "NOTEBOOKS", "Verdict", "check", "diagnose"]
 
 NOTEBOOKS = (
     forgetting,
