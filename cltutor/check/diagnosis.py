@@ -1,7 +1,7 @@
 """Why does my replay not work? `diagnose(run, stream, cfg)` finds the failures that raise no error.
 
-It runs the first experiences of a method and looks at the batches of images that enter its networks,
-at the copies that it calls a teacher, at the loss, and at what its generator draws.
+It runs the first experiences of a method and looks at the images that enter its networks, at the
+copies that it calls a teacher, at the loss, and at what its generator draws.
 """
 
 import contextlib

@@ -1,0 +1,1 @@
+"""Courses: student files and what comes back of them."""
