@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cltutor import install
+from cltutor.course import commands
 from cltutor.errors import InstallError, NotebookError, UserError
 
 app = typer.Typer(
@@ -24,7 +25,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="A teaching kit on generative continual learning.",
 )
+app.add_typer(commands.app)
 UsageFault = typer.BadParameter.__base__.__base__  # click's, of typer's own copy or of the package
+STATUS = {NotebookError: 1, UserError: 2, InstallError: 3}
 STOPPED = 130  # the exit status after Ctrl-C
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -45,12 +48,8 @@ def main() -> None:
         status = app(standalone_mode=False)
     except UsageFault as error:
         status = _complain(error.format_message(), 2)
-    except UserError as error:
-        status = _complain(str(error), 2)
-    except NotebookError as error:
-        status = _complain(str(error), 1)
-    except InstallError as error:
-        status = _complain(str(error), 3)
+    except (UserError, NotebookError, InstallError) as error:
+        status = _complain(str(error), STATUS[type(error)])
     except (typer.Abort, KeyboardInterrupt):
         status = STOPPED
     if status == STOPPED:  # newer versions of typer catch the interrupt and return this

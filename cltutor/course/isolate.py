@@ -1,4 +1,4 @@
-"""Namespaces and limits of Linux, entered by a process of its own: no root needed, no other program.
+"""Namespaces and limits of Linux, entered by a process of its own: no root, no other program.
 
 `enter` leaves the calling process, and what it starts, with: an empty network; its own process ids;
 a root that holds the programs of the system and of this Python alone, read-only; one small scratch

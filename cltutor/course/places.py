@@ -1,4 +1,4 @@
-"""Where submissions run: in Linux name spaces, in a container, or, on request, nowhere in particular.
+"""Where submissions run: in Linux name spaces, in a container, or, on request, unprotected.
 
 `run(job)` of each gives what the student's process sent, and how it ended.
 """

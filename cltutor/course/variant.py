@@ -22,6 +22,7 @@ class Variant:
         cases: draws {name of a hidden test: [arguments of a call, ...]} from a generator.
         verdicts: for answers that are drawn at random: {name: hint, or None if it is right} of
             {name: [(arguments, answer), ...]}. None: every answer has to be the reference's.
+        compared: what nbgrader and otter compare, an expression of `arguments` and `answer`.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Variant:
     mistakes: tuple[tuple[str, str, str], ...]
     cases: Callable[[np.random.Generator], dict[str, list[tuple]]]
     verdicts: Callable[[dict], dict] | None = None
+    compared: str = "answer"
 
     def reference(self) -> Callable:
         """The solution as a function."""

@@ -58,6 +58,7 @@ def variant(rng):
         ),
         cases=cases,
         verdicts=lambda answers: verdicts(answers, count),
+        compared="sorted(arguments[0][answer].tolist())",
     )
 
 

@@ -68,7 +68,7 @@ def cases(rng: np.random.Generator) -> dict[str, list[tuple]]:
         pair = [torch.tensor(one, dtype=torch.float32) for one in (u, near)]
         return *pair, torch.tensor(classes)
 
-    several = [rng.choice([1, 4, 7], 9).tolist() + [1, 4] for _ in range(4)]
+    several = [rng.choice([1, 4, 7], 5).tolist() + [1, 4] for _ in range(4)]
     return {
         "classes of unequal sizes": [batch(classes, 0.6) for classes in several],
         "a single class": [batch([3] * 4, 0.5)],
