@@ -24,16 +24,18 @@ from cltutor.course.variant import Variant
 SHORTEST = 16  # characters of a line, without blanks, that is told apart from any other
 COMPILED = {".pyc", ".pyo", ".so", ".pkl", ".pickle", ".pt", ".npy"}
 DEEPEST = 4  # archives in archives
+ENCODED = re.compile(r"[A-Za-z0-9+/]{8,}")
 BASE64 = re.compile(r"[A-Za-z0-9+/]{24,}={0,2}")
 NUMBER = re.compile(r"-?\d+\.\d{9,}")
 
 
 @dataclass
 class Secrets:
-    """{what is looked for: what it is}: anywhere, and in notebooks alone (open solutions)."""
+    """{line, squeezed: what it is}, anywhere and in notebooks alone (open solutions); encoded."""
 
     everywhere: dict[str, str] = field(default_factory=dict)
     notebooks: dict[str, str] = field(default_factory=dict)
+    encoded: dict[str, str] = field(default_factory=dict)
 
 
 def secrets(key: str | None, variants: list[Variant], practice: dict) -> Secrets:
@@ -42,35 +44,39 @@ def secrets(key: str | None, variants: list[Variant], practice: dict) -> Secrets
     kit = Path(__file__).parents[1]
     public = squeeze("".join(path.read_text("utf-8") for path in kit.rglob("*.py")))
     if key:
-        found.everywhere |= {form: "the key" for form in forms(key)}
+        found.everywhere[squeeze(key)] = "the key"
+        found.encoded |= {form: "the key" for form in encodings(key)}
     for variant in variants:
         shown = public + squeeze(variant.text + variant.stub + build.example(variant, key))
         for line in [build.canary(variant, key), *variant.solution.splitlines()]:
             if len(squeeze(line)) >= SHORTEST and squeeze(line) not in shown:
-                what = f"a line of the solution of {variant.id}"
-                found.everywhere |= {form: what for form in forms(line.strip())}
+                found.everywhere[squeeze(line)] = what = f"a line of the solution of {variant.id}"
+                found.encoded |= {form: what for form in encodings(line.strip())}
         values = set(NUMBER.findall(build.hidden(variant, key))) - set(NUMBER.findall(shown))
         found.everywhere |= {value: f"a value of a test of {variant.id}" for value in values}
+    given = {n: squeeze("".join(c.source for c in build.student(nb).cells))
+             for n, nb in practice.items()}  # fmt: skip
     for name, source in practice.items():
-        rest = squeeze("".join(c.source for c in build.student(source).cells))
+        # A line that other notebooks have is no one's solution; one in the same notebook may be.
+        rest = public + "".join(text for other, text in given.items() if other != name)
         for cell in source.cells:
             if "solution" not in cell.metadata.get("tags", []):
                 continue
             for line in cell.source.splitlines():
-                if len(squeeze(line)) >= SHORTEST and squeeze(line) not in rest + public:
+                if len(squeeze(line)) >= SHORTEST and squeeze(line) not in rest:
                     what = f"a line of the open solution of {cell.metadata['id']} ({name})"
-                    found.notebooks |= {form: what for form in forms(line.strip())}
+                    found.notebooks[squeeze(line)] = what
     return found
 
 
 def squeeze(text: str) -> str:
     """Without blanks, which change on the way, and with one kind of quotes."""
-    return re.sub(r"\s+", "", text).replace('"', "'")
+    return "".join(text.split()).replace('"', "'")
 
 
-def forms(line: str) -> set[str]:
-    """A line squeezed, and as base64 (wherever it begins) and hexadecimal show it."""
-    raw, found = line.encode(), {squeeze(line), line.encode().hex()}
+def encodings(line: str) -> set[str]:
+    """A line as hexadecimal and base64 show it, wherever it begins."""
+    raw, found = line.encode(), {line.encode().hex()}
     for shift in range(3):
         text = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
         found.add(text[4 if shift else 0 : len(text) - 2])  # without what depends on neighbours
@@ -95,9 +101,10 @@ def hits(place: str, text: str, known: Secrets) -> list[str]:
     looked = dict(known.everywhere)
     if ".ipynb" in place and "!" not in place:  # the wheel holds the open solutions
         looked |= known.notebooks
-    kinds = (squeeze(text), text)
-    return sorted({f"{place}: {what}" for form, what in looked.items()
-                   if any(form in one for one in kinds)})  # fmt: skip
+    squeezed, runs = squeeze(text), " ".join(ENCODED.findall(text))
+    found = {what for form, what in looked.items() if form in squeezed}
+    found |= {what for form, what in known.encoded.items() if form in runs}
+    return [f"{place}: {what}" for what in sorted(found)]
 
 
 def texts(name: str, content: bytes, depth: int = 0) -> Iterator[tuple[str, str]]:
