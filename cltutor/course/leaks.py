@@ -59,6 +59,7 @@ def secrets(key: str | None, variants: list[Variant], practice: dict) -> Secrets
     for name, source in practice.items():
         # A line that other notebooks have is no one's solution; one in the same notebook may be.
         rest = public + "".join(text for other, text in given.items() if other != name)
+        rest += squeeze("".join(cell.source for cell in source.cells if _is_stub(cell)))
         for cell in source.cells:
             if "solution" not in cell.metadata.get("tags", []):
                 continue
@@ -67,6 +68,10 @@ def secrets(key: str | None, variants: list[Variant], practice: dict) -> Secrets
                     what = f"a line of the open solution of {cell.metadata['id']} ({name})"
                     found.notebooks[squeeze(line)] = what
     return found
+
+
+def _is_stub(cell) -> bool:
+    return "exercise" in cell.metadata.get("tags", [])
 
 
 def squeeze(text: str) -> str:
