@@ -4,6 +4,7 @@ import base64
 import compileall
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -323,6 +324,8 @@ def test_a_release_with_a_leak_is_refused_and_leaves_nothing(tmp_path, monkeypat
     (sources / name).write_text(json.dumps(nb), "utf-8")
     monkeypatch.setattr(notebook, "folder", lambda: sources)
     release.release("student", tmp_path / "clean", KEY)
+    release.release("student", tmp_path / "practice", None)
+    assert not (tmp_path / "practice" / "graded").exists()
 
     solution = next(one for one in nb["cells"] if "solution" in one["metadata"].get("tags", []))
     stays = next(one for one in nb["cells"] if one["cell_type"] == "code")
@@ -418,9 +421,14 @@ def test_nbgrader_round_trip(trees, known, tmp_path, monkeypatch):
     )
     monkeypatch.delenv("CLTUTOR_HEADLESS", raising=False)
 
+    scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # alembic is there
+
     def nbgrader(*words):
-        command = [sys.executable, "-m", "nbgrader", *words]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(
+            [sys.executable, "-m", "nbgrader", *words],
+            cwd=tmp_path, env=os.environ | {"PATH": scripts}, capture_output=True, text=True,
+            timeout=240,
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
 
     nbgrader("generate_assignment", name)
