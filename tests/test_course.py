@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cltutor import check, notebook
-from cltutor.course import build, grade, isolate, leaks, places, release, runner, score
+from cltutor.course import build, grade, leaks, places, release, runner, score
 from cltutor.course.variants import NOTEBOOKS, variants
 from cltutor.errors import UserError
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 KEY, OTHER = "spring-course", "autumn-course"
 VARIANTS = {one.id: one for one in variants(KEY)}
 IDS = pytest.mark.parametrize("name", VARIANTS)
-LIMITS = isolate.Limits()
+LIMITS = Limits()
 
 
 def graded(variant, source, seed=7):

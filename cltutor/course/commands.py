@@ -62,7 +62,8 @@ def grade(
 ) -> int:
     """Grade submissions, each function isolated from this machine; write a report per student."""
     from cltutor.course import grade as grading
-    from cltutor.course import isolate, places
+    from cltutor.course import limits as limiting
+    from cltutor.course import places
 
     key = key or os.environ.get("CLTUTOR_KEY")
     if not key:
@@ -70,7 +71,7 @@ def grade(
     if container not in (None, "docker", "podman") or (container and trust):
         raise UserError("--container is docker or podman, and excludes --trust.")
     grading.chosen(key, exercise)
-    limits = isolate.Limits(seconds=seconds, memory=memory)
+    limits = limiting.Limits(seconds=seconds, memory=memory)
     if trust:
         console.print("Warning: --trust runs submissions as you, with your files and your network.")
         where = places.trusted(limits)

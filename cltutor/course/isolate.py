@@ -12,8 +12,9 @@ import platform
 import resource
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+
+from cltutor.course.limits import Limits
 
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
     0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
@@ -25,17 +26,6 @@ MOUNT_SETATTR, PIVOT_ROOT = 442, {"x86_64": 155, "aarch64": 41}  # numbers of sy
 NOBODY, SCRATCH = 65534, "/scratch"
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a student's process may use: seconds, MB on top of what Python has, processes."""
-
-    seconds: float = 10.0
-    memory: int = 1024
-    processes: int = 8
-    files: int = 32
-    scratch: int = 16  # MB; also the largest file
 
 
 def call(name: str, *arguments) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from cltutor.course import isolate, runner
+from cltutor.course.limits import Limits
 
 INTERVAL = 0.02  # seconds between two looks at a child
 
@@ -35,7 +36,7 @@ def main() -> None:
                 return
             keeper = os.fork()
             if keeper == 0:
-                _keep(root, control, sockets, isolate.Limits(**json.loads(message)))
+                _keep(root, control, sockets, Limits(**json.loads(message)))
             for one in sockets:
                 os.close(one)
             os.waitpid(keeper, 0)

@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from cltutor.course.isolate import Limits
+from cltutor.course.limits import Limits
 from cltutor.errors import UserError
 
 LONGEST = 4 * 2**20  # bytes of answers that are read; a right answer has far fewer

@@ -12,7 +12,7 @@ from dataclasses import asdict
 import numpy as np
 
 from cltutor.course import build
-from cltutor.course.isolate import Limits
+from cltutor.course.limits import Limits
 from cltutor.course.runner import decode, encode, plain
 from cltutor.course.variant import Variant
 
