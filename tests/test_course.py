@@ -17,6 +17,7 @@ import pytest
 
 from cltutor import check, notebook
 from cltutor.course import build, grade, leaks, places, release, runner, score
+from cltutor.course.limits import Limits
 from cltutor.course.variants import NOTEBOOKS, variants
 from cltutor.errors import UserError
 
