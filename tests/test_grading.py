@@ -177,6 +177,11 @@ PROBES = {
         "def f(x):\n    open('a', 'w').write('abc')\n    return len(open('/scratch/a').read())\n"
     ),
     "little scratch": "def f(x):\n    open('a', 'wb').write(bytes(40 << 20))\n    return 1\n",
+    "mounts": (
+        "def f(x):\n    lines = [line.split() for line in open('/proc/self/mounts')]\n"
+        "    writable = [l[1] for l in lines if 'ro' not in l[3].split(',')]\n"
+        "    return [len(lines) > 3, writable == ['/scratch']]\n"
+    ),
     "no environment": "import os\ndef f(x):\n    return int('CLTUTOR_KEY' in os.environ)\n",
     "no other files": (
         "import os\ndef f(x):\n    return [int(n) for n in os.listdir('/proc/self/fd')]\n"
@@ -196,9 +201,16 @@ def test_what_is_inside(isolated):
     for name in ("no kernel settings", "no root to write"):
         assert "Read-only file system" in told(name) or "PermissionError" in told(name)
     assert "ModuleNotFoundError" in told("no sources of the graded exercises")
+    assert told("mounts") == [True, True]
     assert told("the kit") == 0 and told("scratch") == 3
     assert "Error" in told("little scratch") and told("no environment") == 0
     assert len(told("no other files")) <= 7  # the three, the socket twice, /dev/null, the listing
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 77, 255])
+def test_no_exit_status_stops_the_grading(code, isolated):
+    source = f"import os\ndef f(x):\n    os._exit({code})\n"
+    assert harmed(isolated, source) == ([], "killed" if code else "done")
 
 
 def test_nothing_is_left_of_one_job_for_the_next(isolated):
@@ -386,7 +398,15 @@ def test_containers_are_started_closed(tmp_path, monkeypatch):
     called = (tmp_path / "called").read_text()
     for option in ("--network=none", "--read-only", "--cap-drop=ALL", "--memory=", "--pids-limit="):
         assert option in called
-    (tmp_path / "docker").write_text("#!/bin/sh\nexit 1\n")
+    name = called.split("--name=")[1].split()[0]
+    assert name.startswith("cltutor-")
+    monkeypatch.setattr(places, "PATIENCE", 0.0)
+    tool.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n[ "$1" = kill ] || sleep 60\n')
+    place = places.container(Limits(seconds=1), "docker", "course")
+    assert harmed(place, "") == ([], "time")
+    started, killed = (tmp_path / "called").read_text().splitlines()[-2:]
+    assert f"--name={killed.split()[1]} " in started and killed.startswith("kill cltutor-")
+    tool.write_text("#!/bin/sh\nexit 1\n")
     with pytest.raises(UserError, match="docker does not run a function"):
         places.container(LIMITS, "docker", "course").__enter__()
 

@@ -6,6 +6,7 @@
 import contextlib
 import json
 import os
+import secrets
 import select
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from cltutor.errors import UserError
 LONGEST = 4 * 2**20  # bytes of answers that are read; a right answer has far fewer
 PATIENCE = 20.0  # seconds beyond the limit, for starting and ending
 KIT = Path(__file__).parents[2]
+NAME = "{name}"  # in a command: of the container, another each time
 PROBE = {"source": "def f(x):\n    return x + 1", "function": "f", "calls": {"probe": [[1]]}}
 SERVE = "import sys; sys.path[:0] = [{!r}]; from cltutor.course.{} import {}; {}()"
 
@@ -106,10 +108,12 @@ class Process:
     def run(self, job: dict) -> tuple[list, dict]:
         """(answers, {"end": ...}), as of `Namespaces.run`."""
         options = {"start_new_session": True} if os.name != "nt" else {}
+        name = f"cltutor-{secrets.token_hex(8)}"
+        command = [word.replace(NAME, name) for word in self.command]
         with tempfile.TemporaryDirectory() as folder:
             try:
                 process = subprocess.Popen(
-                    self.command,
+                    command,
                     cwd=folder,
                     env=bare() if self.command[0] == sys.executable else None,
                     stdin=subprocess.PIPE,
@@ -125,6 +129,8 @@ class Process:
                 )
                 end = "done" if process.returncode == 0 else "killed"
             except subprocess.TimeoutExpired as error:
+                if command != self.command:  # a container outlives whoever has started it
+                    subprocess.run([command[0], "kill", name], capture_output=True)
                 _end(process)
                 text, end = error.stdout or b"", "time"
         return parsed(text[:LONGEST]), {"end": end}
@@ -145,7 +151,7 @@ def trusted(limits: Limits) -> Process:
 def container(limits: Limits, tool: str, image: str) -> Process:
     """A fresh container for every job; `image` has python with this kit."""
     command = [
-        *(tool, "run", "--rm", "--interactive", "--network=none", "--read-only"),
+        *(tool, "run", "--rm", f"--name={NAME}", "--interactive", "--network=none", "--read-only"),
         *("--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=65534:65534"),
         *(f"--tmpfs=/scratch:size={limits.scratch}m", "--workdir=/scratch", "--cpus=1"),
         *(f"--memory={limits.memory + 1024}m", f"--memory-swap={limits.memory + 1024}m"),
