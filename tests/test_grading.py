@@ -177,6 +177,10 @@ PROBES = {
         "def f(x):\n    open('a', 'w').write('abc')\n    return len(open('/scratch/a').read())\n"
     ),
     "little scratch": "def f(x):\n    open('a', 'wb').write(bytes(40 << 20))\n    return 1\n",
+    "limits": (
+        "import resource\ndef f(x):\n    kinds = ('NPROC', 'NOFILE', 'FSIZE', 'CORE', 'CPU')\n"
+        "    return [resource.getrlimit(getattr(resource, 'RLIMIT_' + k))[1] for k in kinds]\n"
+    ),
     "mounts": (
         "def f(x):\n    lines = [line.split() for line in open('/proc/self/mounts')]\n"
         "    writable = [l[1] for l in lines if 'ro' not in l[3].split(',')]\n"
@@ -201,6 +205,7 @@ def test_what_is_inside(isolated):
     for name in ("no kernel settings", "no root to write"):
         assert "Read-only file system" in told(name) or "PermissionError" in told(name)
     assert "ModuleNotFoundError" in told("no sources of the graded exercises")
+    assert told("limits") == [LIMITS.processes, LIMITS.files, LIMITS.scratch << 20, 0, 4]
     assert told("mounts") == [True, True]
     assert told("the kit") == 0 and told("scratch") == 3
     assert "Error" in told("little scratch") and told("no environment") == 0
