@@ -212,6 +212,21 @@ def test_what_is_inside(isolated):
     assert len(told("no other files")) <= 7  # the three, the socket twice, /dev/null, the listing
 
 
+def test_an_ordinary_user_is_isolated_as_well(isolated):
+    """Root maps two users, others themselves alone; here as user 1000 of a name space."""
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no unshare to become another user with")
+    program = (
+        "from cltutor.course import places\nfrom cltutor.course.limits import Limits\n"
+        f"job = dict(function='f', calls=dict(a=[[1]]), source={PROBES['no capability']!r})\n"
+        "with places.Namespaces(Limits()) as place:\n    print(place.run(job))\n"
+    )
+    user = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+    command = [*user, sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert "'answer': 0}], {'end': 'done'})" in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("code", [0, 1, 2, 77, 255])
 def test_no_exit_status_stops_the_grading(code, isolated):
     source = f"import os\ndef f(x):\n    os._exit({code})\n"
