@@ -3,6 +3,7 @@
 import base64
 import compileall
 import importlib.util
+import io
 import json
 import os
 import re
@@ -233,6 +234,10 @@ def planted(nb, how):
     code = next(one for one in nb["cells"] if one["cell_type"] == "code")
     packed = base64.b64encode(f"x = 1\n{LINE}\n".encode()).decode()
     stream = {"output_type": "stream", "name": "stdout", "text": [f"{LINE}\n"]}
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("a.py", f"x = 1\n{LINE}\n")
+    archive = base64.b64encode(archive.getvalue()).decode()
     picture = {"output_type": "display_data", "metadata": {}, "data": {"image/png": packed}}
     view = {"state": {"ab": {"model_name": "OutputModel", "state": {"outputs": [stream]}}}}
     buffers = {"state": {"ab": {"buffers": [{"data": packed, "encoding": "base64"}]}}}
@@ -242,6 +247,7 @@ def planted(nb, how):
         "reformatted": lambda: cell.update(source=LINE.replace(" ", "  ")),
         "hexadecimal": lambda: cell.update(source=LINE.strip().encode().hex()),
         "base64": lambda: cell.update(source=f"see {packed}"),
+        "base64 archive": lambda: cell.update(source=f"see {archive}"),
         "open solution": lambda: cell.update(source=OPEN),
         "canary": lambda: cell.update(source=build.canary(VARIANTS["02-graded"], KEY)),
         "key": lambda: cell.update(source=f"key {KEY}"),
@@ -263,7 +269,7 @@ def planted(nb, how):
 
 
 PLANTS = (
-    "source", "split source", "reformatted", "hexadecimal", "base64", "open solution", "canary",
+    "source", "split source", "reformatted", "hexadecimal", "base64", "base64 archive", "open solution", "canary",
     "key", "outputs", "picture", "execution count", "attachments", "empty attachments",
     "widget state", "widget buffers", "metadata", "papermill", "tag", "metadata's name",
 )  # fmt: skip
