@@ -269,9 +269,10 @@ def planted(nb, how):
 
 
 PLANTS = (
-    "source", "split source", "reformatted", "hexadecimal", "base64", "base64 archive", "open solution", "canary",
-    "key", "outputs", "picture", "execution count", "attachments", "empty attachments",
-    "widget state", "widget buffers", "metadata", "papermill", "tag", "metadata's name",
+    "source", "split source", "reformatted", "hexadecimal", "base64", "base64 archive",
+    "open solution", "canary", "key", "outputs", "picture", "execution count", "attachments",
+    "empty attachments", "widget state", "widget buffers", "metadata", "papermill", "tag",
+    "metadata's name",
 )  # fmt: skip
 
 
