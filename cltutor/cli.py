@@ -27,7 +27,6 @@ app = typer.Typer(
 )
 app.add_typer(commands.app)
 UsageFault = typer.BadParameter.__base__.__base__  # click's, of typer's own copy or of the package
-STATUS = {NotebookError: 1, UserError: 2, InstallError: 3}
 STOPPED = 130  # the exit status after Ctrl-C
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -49,7 +48,7 @@ def main() -> None:
     except UsageFault as error:
         status = _complain(error.format_message(), 2)
     except (UserError, NotebookError, InstallError) as error:
-        status = _complain(str(error), STATUS[type(error)])
+        status = _complain(str(error), error.status)
     except (typer.Abort, KeyboardInterrupt):
         status = STOPPED
     if status == STOPPED:  # newer versions of typer catch the interrupt and return this

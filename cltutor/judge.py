@@ -173,7 +173,7 @@ def main() -> None:
     try:
         dataset = data.load(chosen.name)
     except (UserError, InstallError) as error:
-        parser.exit(2 if isinstance(error, UserError) else 3, f"{error}\n")
+        parser.exit(error.status, f"{error}\n")
     judge = train(dataset, chosen.steps, chosen.seed)
     path = save(judge, shipped.data_dir())
     floor, ceiling = fd_bounds(judge, dataset)

@@ -18,10 +18,10 @@ def measured(result, stream, kind: str | None = None) -> dict:
 
 
 def watched(stream, kind: str | None = None) -> dict:
-    """What `measured` needs, for `watch`."""
+    """What `measured` needs, for `watch`. UserError if there is no such kind of probes."""
     name = diffused.known(stream)
     watch = {"drawn": samples.draw()} | ({"diffused": diffused.draw(name)} if name else {})
-    if kind is not None:
+    if kind is not None and probe.known(kind):
         watch["body"] = probe.snapshot
     return watch
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cltutor import cache, claims, config, measures, metrics, notebook, recipe, records
-from cltutor import probe as probing
 from cltutor.errors import UserError
 
 ATTEMPTS = 100  # at giving a folder its name while other runs do the same
@@ -175,15 +174,14 @@ def verify_method(
         for seed in range(seeds)
     }
     options = {"workers": workers, "progress": sys.stderr.isatty()}
-    kind = probe and probing.known(probe)
-    watch = measures.watched(jobs["default", 0][1], kind)  # all runs are on one data set
+    watch = measures.watched(jobs["default", 0][1], probe)  # all runs are on one data set
     results = recipe.fit_many(jobs, watch=watch, **options)
     runs = [
         {
             "seed": seed,
             "setting": label,
             "claims": [],
-            "values": measures.measured(result, jobs[label, seed][1], kind),
+            "values": measures.measured(result, jobs[label, seed][1], probe),
             "config": {name: result.config},
             **facts(time.perf_counter(), result.environment),
             "seconds": round(sum(result.seconds), 1),

@@ -67,8 +67,13 @@ def split(
                 part["y" + end], part["classes"] = position[y[mine]], tuple(range(per))
         parts.append(part)
     shape, outputs = tuple(dataset.x_train.shape[1:]), per if scenario == "domain" else n_classes
-    name = f"split-{dataset.name}" + ("" if experiences == EXPERIENCES else f"-{experiences}")
+    name = _name("split", dataset, experiences)
     return Stream(name, scenario, outputs, shape, tuple(parts), dataset.levels)
+
+
+def _name(kind: str, dataset: data.Dataset, experiences: int) -> str:
+    """What `load` makes the stream from again."""
+    return f"{kind}-{dataset.name}" + ("" if experiences == EXPERIENCES else f"-{experiences}")
 
 
 def _resplit(dataset: data.Dataset, share: float, seed: int) -> data.Dataset:
@@ -118,7 +123,7 @@ def permuted(
         }
         for k in range(experiences)
     )
-    name = f"permuted-{dataset.name}" + ("" if experiences == EXPERIENCES else f"-{experiences}")
+    name = _name("permuted", dataset, experiences)
     outputs = n_classes + apart * (experiences - 1)
     return Stream(name, scenario, outputs, shape, parts, dataset.levels)
 
@@ -162,9 +167,8 @@ def base(
         | {"classes": sum((part["classes"] for part in group), ()), "permutation": None}
         for group in groups
     )
-    stream = split(dataset, 1, scenario=scenario, seed=seed)
-    name = f"base-{dataset.name}" + ("" if experiences == EXPERIENCES else f"-{experiences}")
-    return replace(stream, name=name, parts=parts)
+    name, shape = _name("base", dataset, experiences), tuple(dataset.x_train.shape[1:])
+    return Stream(name, scenario, len(order), shape, parts, dataset.levels)
 
 
 def halved(

@@ -36,6 +36,16 @@ class Field:
         return scale(low, high, self.value, self.kind is int)
 
 
+def read(settings) -> dict[str, Field]:
+    """{name: Field} of a dataclass with its values; range and source stand in the metadata."""
+    kinds, found = get_type_hints(type(settings)), {}
+    for field in dataclasses.fields(settings):
+        name, told = field.name, field.metadata
+        facts = told.get("range"), getattr(settings, name), told.get("source")
+        found[name] = Field(name, kinds[name], *facts)
+    return found
+
+
 def switches(
     methods: Sequence[str], names: Sequence[str], profile: str, seed: int, **chosen
 ) -> dict[str, list[Field]]:
@@ -50,12 +60,7 @@ def switches(
     found: dict[str, list[Field]] = {}
     for method in methods:
         _, stream, cfg = recipe.setting(method, profile, seed, **chosen)
-        kinds = get_type_hints(type(cfg))
-        known = {"scenario": Field("scenario", Scenario, None, stream.scenario)}
-        for field in dataclasses.fields(cfg):
-            name, told = field.name, field.metadata
-            facts = told.get("range"), getattr(cfg, name), told.get("source")
-            known[name] = Field(name, kinds[name], *facts)
+        known = {"scenario": Field("scenario", Scenario, None, stream.scenario)} | read(cfg)
         found[method] = [known[name] for name in names if name in known]
     every = [field for fields in found.values() for field in fields]
     unknown = [name for name in names if name not in {field.name for field in every}]

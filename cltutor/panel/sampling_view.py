@@ -1,15 +1,13 @@
 """The widgets of the panel on samplers."""
 
 import threading
-from dataclasses import fields as fields_of
-from typing import get_type_hints
+from functools import partial
 
 import ipywidgets as widgets
 
 from cltutor import figures
-from cltutor.panel import layout, pictures
+from cltutor.panel import buttons, fields, layout, pictures
 from cltutor.panel.controls import control
-from cltutor.panel.fields import Field
 from cltutor.panel.sampling import Sampling, Settings, Shot, Subject, compared
 from cltutor.panel.svg import tag
 
@@ -31,23 +29,13 @@ class SamplingPanel:
 
     def __init__(self, subject: Subject):
         self._lock, self.subject, self.sampling, self.runs = threading.RLock(), subject, None, []
-        kinds, usual = get_type_hints(Settings), Settings()
-        self.controls = {
-            one.name: control(
-                Field(
-                    one.name,
-                    kinds[one.name],
-                    one.metadata.get("range"),
-                    getattr(usual, one.name),
-                    one.metadata.get("source"),
-                )
-            )
-            for one in fields_of(Settings)
-        }
-        self.start = self._button("Start", self._start_or_stop)
-        self.resume = self._button("Resume", self._go_on)
-        self.reset = self._button("Reset", self._reset)
         self.progress, self.status = widgets.HTML(), widgets.HTML()
+        self._safely = partial(buttons.safely, self._lock, self.status)
+        button = partial(buttons.button, self._lock, self.status)
+        self.controls = {name: control(one) for name, one in fields.read(Settings()).items()}
+        self.start = button("Start", self._start_or_stop)
+        self.resume = button("Resume", self._go_on)
+        self.reset = button("Reset", self._reset)
         self.images, self.kept, self.table = (widgets.HTML() for _ in range(3))
         left = [*self.controls.values(), layout.row(self.start, self.resume, self.reset)]
         left += layout.told(self)
@@ -68,23 +56,6 @@ class SamplingPanel:
     def settings(self) -> Settings:
         """As the controls stand."""
         return Settings(**{name: widget.value for name, widget in self.controls.items()})
-
-    def _button(self, description: str, action) -> widgets.Button:
-        button = widgets.Button(description=description)
-        button.on_click(self._safely(action))
-        return button
-
-    def _safely(self, action):
-        """`action` as a widget calls it, its errors shown in the panel: Jupyter drops them."""
-
-        def call(_) -> None:
-            try:
-                with self._lock:
-                    action()
-            except Exception as error:
-                self.status.value = pictures.failure(error)
-
-        return call
 
     @property
     def _shot(self) -> Shot:

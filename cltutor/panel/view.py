@@ -6,13 +6,14 @@ becomes HTML is escaped where it is made.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import ipywidgets as widgets
 import numpy as np
 
 from cltutor.errors import UserError
-from cltutor.panel import layout, pictures
+from cltutor.panel import buttons, layout, pictures
 from cltutor.panel.controls import Switches
 from cltutor.panel.runs import Run, export
 from cltutor.session import Session
@@ -56,16 +57,18 @@ class Panel:
         self.switches = Switches(methods, switches, profile, seed, **chosen)
         K = len(self.switches.setting()[1])
         self._blank = Snapshot(R=np.full((K, K), np.nan), accuracy=np.zeros((0, K)))
-        self.anew = layout.checkbox("train from the beginning", profile == "quick")
-        self.start = self._button("Start", self._start_or_stop)
-        self.resume = self._button("Resume", self._go_on)
-        self.reset = self._button("Reset", self._reset)
         self.progress, self.status = widgets.HTML(), widgets.HTML()
+        self._safely = partial(buttons.safely, self._lock, self.status)
+        button = partial(buttons.button, self._lock, self.status)
+        self.anew = layout.checkbox("train from the beginning", profile == "quick")
+        self.start = button("Start", self._start_or_stop)
+        self.resume = button("Resume", self._go_on)
+        self.reset = button("Reset", self._reset)
         self.kept = widgets.Select(rows=3, **layout.look("finished runs"))
         self.name = layout.text("name")
-        self.remove = self._button("Remove run", self._remove)
+        self.remove = button("Remove run", self._remove)
         self.folder = layout.text("folder", "exports")
-        self.export = self._button("Export runs", self._export)
+        self.export = button("Export runs", self._export)
         self.exported = widgets.HTML()
         self.finished = layout.finished(self)
         self.show_numbers = layout.checkbox("show the numbers", False)
@@ -87,23 +90,6 @@ class Panel:
         with self._lock:
             self.session = None
             layout.close(self.box, *self.switches.all)
-
-    def _button(self, description: str, action: Callable[[], None]) -> widgets.Button:
-        button = widgets.Button(description=description)
-        button.on_click(self._safely(action))
-        return button
-
-    def _safely(self, action: Callable[[], None]) -> Callable:
-        """`action` as a widget calls it, its errors shown in the panel: Jupyter drops them."""
-
-        def call(_) -> None:
-            try:
-                with self._lock:
-                    action()
-            except Exception as error:
-                self.status.value = pictures.failure(error)
-
-        return call
 
     @property
     def _shot(self) -> Snapshot:
