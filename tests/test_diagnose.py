@@ -25,6 +25,7 @@ BATCHES = "batches(exp.x, exp.y, cfg.batch"
 # What is planted in the source of dgr.py: the finding, what stands there, what is put there.
 PLANTED = [
     ("replay-off", "seen > 0 and cfg", "seen > 9 and cfg"),
+    ("replay-off", f'{DREAMS}"replay"])', f'(x, *{DREAMS}"replay"])[1:])'),
     ("teacher-not-frozen", FROZEN, "{role: net for role, net in learner.items() if replaying}"),
     (
         "teacher-not-frozen",

@@ -17,7 +17,7 @@ LOOK = 20  # optimiser steps of each experience that are looked at
 ROWS = 8  # images of a batch that are compared with the stream's
 SPREAD = 0.15  # of pixels' standard deviations; a VAE's dreams have more than 0.4 of the real ones
 OUTSIDE = 0.2  # of the range of real images
-OTHER_MEMORY = {"keep", "distill", "align", "replayed"}  # losses that need no image of the past
+OTHER_MEMORY = {"keep", "distill", "align", "recalled"}  # losses that need no image of the past
 OLD = ("teacher", "old", "previous", "frozen")
 WHY = {
     "replay-off": "no image of the past enters the learner, which is fine-tuning: is replay on, "

@@ -7,7 +7,7 @@ But dreams are codes of the old encoder: if f moves on, they are of a place that
 Loss. On a batch (x, y) and as many codes z' of past classes c, drawn from the memory,
     (1)  L = s CE(h(f(x)), y) + (1 - s) CE(h(z'), c) + lam |f(x) - f'(x)|^2
     (2)  L_G = V(f(x), y) + |G(e, c) - G'(e, c)|^2               memory="shared" alone
-"new", "replayed", "distill" (mean over codes of the sum over dimensions), "memory", "align"; s =
+"new", "recalled", "distill" (mean over codes of the sum over dimensions), "memory", "align"; s =
 1/(seen + 1). V is the negative ELBO of a conditional VAE, G its decoder; f', G': frozen, as before.
 
 Carried. Solver's weights; the memory: per class a mean and a factor L of the covariance, z' = mean
@@ -16,7 +16,7 @@ Carried. Solver's weights; the memory: per class a mean and a factor L of the co
 Toggle. `replay`. `encoder`: "free"; "frozen" after the first experience; "distill", the last term
 of Eq. 1; "drift": old means move with the codes of current images near them (SDC); "bridge": old
 codes go through a linear map that takes f'(x) to f(x). `memory`: L is diagonal ("gaussian"), full,
-0 ("prototypes"); "shared".
+0 ("prototypes"); "shared", which neither "drift" nor "bridge" moves.
 
 Deviations. The slides name no losses, sizes or weights; all are ours. SDC: Yu et al. 2020, Eq. 10.
 
@@ -113,8 +113,8 @@ def run(stream, cfg, *, device="cpu", carried=None):
                 else:
                     z_ = recall(carried["memory"], c, rng["replay"]).to(device)
                 logits = visible(solver.head(z_), heads, stream.scenario)
-                losses["replayed"] = F.cross_entropy(logits, c.to(device))
-                loss = s * loss + (1 - s) * losses["replayed"]  # Eq. 1
+                losses["recalled"] = F.cross_entropy(logits, c.to(device))
+                loss = s * loss + (1 - s) * losses["recalled"]  # Eq. 1
             if seen and cfg.encoder == "distill":
                 losses["distill"] = (z - teacher["features"](x)).square().sum(1).mean()
                 loss = loss + cfg.lam * losses["distill"]
