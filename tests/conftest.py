@@ -37,6 +37,15 @@ def toy():
     return toy_stream
 
 
+@pytest.fixture(scope="module")
+def small_nets():
+    """JDCL's networks, whose sizes no Config has, as small as `contract.small` makes others."""
+    with pytest.MonkeyPatch.context() as patch:
+        sizes = {"mlp": (8, 3, 8), "unet": (4, 2, 8), "attention": (4, 2, 8)}
+        patch.setattr("cltutor.nets.joint.SIZES", sizes)
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def surroundings(tmp_path_factory):
     """One torch thread, an empty cache, no widgets."""

@@ -31,7 +31,7 @@ def weight(tick) -> float:
 
 
 @pytest.fixture(scope="module")
-def measured(toy):
+def measured(toy, small_nets):
     """{setting: numbers}: R, the weights, the mean of each loss in each experience."""
     numbers = {}
     for setting, (name, label) in SETTINGS.items():

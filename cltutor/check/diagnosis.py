@@ -13,7 +13,7 @@ from torch import nn
 
 from cltutor.stream import Stream
 
-LOOK = 20  # optimiser steps of each experience that are looked at
+LOOK = 20  # optimiser steps of each stage of an experience that are looked at
 ROWS = 8  # images of a batch that are compared with the stream's
 SPREAD = 0.15  # of pixels' standard deviations; a VAE's dreams have more than 0.4 of the real ones
 OUTSIDE = 0.2  # of the range of real images
@@ -89,7 +89,7 @@ def diagnose(run: Callable, stream: Stream, cfg, *, experiences: int = 3) -> Dia
     """
     found: dict[str, Finding] = {}
     real = _images(stream)
-    ticks, watch, at = run(stream, cfg), Watch(), None
+    ticks, watch, learner = run(stream, cfg), Watch(), None
     with _looking_on(watch, stream.shape):
         while True:
             watch.calls, watch.loss = [], 0.0
@@ -97,17 +97,17 @@ def diagnose(run: Callable, stream: Stream, cfg, *, experiences: int = 3) -> Dia
             tick = next(ticks, None)
             if tick is None:
                 break
-            if tick.k != at:
-                at, watch.teachers, watch.entered = tick.k, {}, set()
+            if tick.learner is not learner:  # another experience or stage
+                learner, watch.steps, watch.teachers = tick.learner, [], {}
             if watch.looking and tick.losses:
                 watch.steps.append(({r: v.item() for r, v in tick.losses.items()}, watch.loss))
-                for one in _step(watch, tick, real, _copies(ticks.gi_frame.f_locals)):
+                for one in _step(watch, tick, real, *_networks(ticks.gi_frame.f_locals)):
                     found.setdefault(one.name, one)
             watch.looking = False
             if tick.end:
                 for one in _end(watch, tick, stream):
                     found.setdefault(one.name, one)
-                watch.steps = []  # look again, from the next experience's first step on
+                watch.steps, watch.entered = [], set()  # look again, from the next step on
                 if tick.k + 1 >= experiences:
                     break
     ticks.close()
@@ -162,20 +162,19 @@ def _origins(x: torch.Tensor, k: int, real: tuple) -> set[str]:
     return found
 
 
-def _copies(variables: dict) -> dict[str, nn.Module]:
-    """The networks among the variables of `run` that are called a teacher."""
-    found = {}
+def _networks(variables: dict) -> tuple[dict[str, nn.Module], list[nn.Module]]:
+    """The networks among the variables of `run` that are called a teacher, and the others."""
+    copies, trained = {}, []
     for name, value in variables.items():
-        if not any(word in name.lower() for word in OLD):
-            continue
         parts = value.items() if isinstance(value, dict) else [("", value)]
-        found |= {
-            f"{name} {part}".strip(): net for part, net in parts if isinstance(net, nn.Module)
-        }
-    return found
+        found = {f"{name} {part}".strip(): net for part, net in parts if isinstance(net, nn.Module)}
+        teacher = any(word in name.lower() for word in OLD)
+        copies |= found if teacher else {}
+        trained += [] if teacher else found.values()
+    return copies, trained
 
 
-def _step(watch: Watch, tick, real: tuple, copies: dict) -> Iterator[Finding]:
+def _step(watch: Watch, tick, real: tuple, copies: dict, trained: list) -> Iterator[Finding]:
     """Findings of one optimiser step."""
     own = {id(module) for net in tick.learner.values() for module in net.modules()}
     for name, net in copies.items():
@@ -185,6 +184,7 @@ def _step(watch: Watch, tick, real: tuple, copies: dict) -> Iterator[Finding]:
             yield Finding("teacher-not-frozen", tick.k, f"the weights of `{name}` change")
         elif any(module.training for module in net.modules()):
             yield Finding("teacher-in-train-mode", tick.k, f"`{name}` is in train mode")
+    own |= {id(module) for net in trained for module in net.modules()}
     origins = {id(x): _origins(x, tick.k, real) for _, x in watch.calls}
     ranges: dict[int, dict[str, tuple]] = {}
     for module, x in watch.calls:

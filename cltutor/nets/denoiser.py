@@ -35,12 +35,24 @@ class ResidualMLP(nn.Module):
         )
         self.end = nn.Linear(width, pixels)
 
-    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        """x (B, C, H, W) at times t (B,) int64 -> the noise in it, (B, C, H, W)."""
+    def encode(self, x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The time's embedding, and what stands before the first and after every block.
+
+        Args:
+            x: (B, C, H, W) at times t (B,) int64.
+
+        Returns:
+            (B, width), and blocks + 1 times (B, width).
+        """
         angles = t[:, None] * self.frequencies
         time = self.time(torch.cat([angles.cos(), angles.sin()], 1))
-        hidden = self.begin(x.flatten(1))
+        levels = [self.begin(x.flatten(1))]
         for block in self.blocks:
-            hidden = hidden + block(hidden + time)
+            levels.append(levels[-1] + block(levels[-1] + time))
+        return time, levels
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """x (B, C, H, W) at times t (B,) int64 -> the noise in it, (B, C, H, W)."""
+        time, levels = self.encode(x, t)
         gate = self.gate(F.silu(time)).view(-1, 1, 1, 1)
-        return gate * x + self.end(hidden).view(-1, *self.shape)
+        return gate * x + self.end(levels[-1]).view(-1, *self.shape)

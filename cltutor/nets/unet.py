@@ -91,8 +91,15 @@ class UNet(nn.Module):
             self.up.append(level)
         self.end = nn.Sequential(norm(here), nn.SiLU(), nn.Conv2d(here, shape[0], 3, padding=1))
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """x (B, C, H, W) at times t (B,) int64 -> the noise in it, (B, C, H, W)."""
+    def encode(self, x: Tensor, t: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The time's embedding, and all that the way down leaves: the middle is the last.
+
+        Args:
+            x: (B, C, H, W) at times t (B,) int64.
+
+        Returns:
+            (B, 4 width of the first level), and maps (B, channels, height, width) of every stage.
+        """
         angles = t[:, None] * self.frequencies
         time = self.time(torch.cat([angles.cos(), angles.sin()], 1))
         h = self.begin(x)
@@ -106,6 +113,12 @@ class UNet(nn.Module):
                 h = level["halve"](h)
                 across.append(h)
         h = self.middle[1](self.focus(self.middle[0](h, time)), time)
+        return time, [*across, h]
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """x (B, C, H, W) at times t (B,) int64 -> the noise in it, (B, C, H, W)."""
+        time, across = self.encode(x, t)
+        h = across.pop()
         for level in self.up:
             for part in ("first", "second"):
                 h = level[part](torch.cat([h, across.pop()], 1), time)
