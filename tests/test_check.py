@@ -132,6 +132,25 @@ def weighted_mean(x_t, images, ab, scale=0.5, spread=1.0, power=2, result=1.0):
     return result * (shares @ images.flatten(1)).view_as(x_t)
 
 
+def known_distillation(logits, teacher, known):
+    p, log_q = teacher[:, known].softmax(1), logits[:, known].log_softmax(1)
+    return -(p * log_q).sum(1).mean()
+
+
+def surest(logits, quota, score=lambda logits: logits.softmax(1)):
+    label, kept = logits.argmax(1), []
+    value = score(logits)[torch.arange(len(logits)), label]
+    for c in range(logits.shape[1]):
+        mine = (label == c).nonzero().flatten()
+        kept.append(mine[value[mine].argsort(descending=True)[:quota]])
+    return torch.cat(kept)
+
+
+def first_of_each(logits, quota):
+    label = logits.argmax(1)
+    return torch.cat([(label == c).nonzero().flatten()[:quota] for c in range(2)])
+
+
 def densities(x_t, images, ab):
     gaps = torch.cdist(x_t.flatten(1), ab**0.5 * images.flatten(1)) ** 2
     weights = torch.exp(-gaps / (2 * (1 - ab)))
@@ -211,6 +230,16 @@ RIGHT = {
     "06-pool-steps": [
         lambda steps, batch, S, pool: min(max(steps * batch * S // pool, 1), 1000),
         lambda steps, batch, S, pool: sorted((1, steps * batch * S // pool, 1000))[1],
+    ],
+    "07-known-distillation": [
+        known_distillation,
+        lambda logits, teacher, known: torch.nn.functional.cross_entropy(
+            logits[:, known], teacher[:, known].softmax(1)
+        ),
+    ],
+    "07-surest": [
+        surest,
+        lambda logits, quota: surest(logits - logits.mean(1, keepdim=True), quota).flip(0),
     ],
     "08-best": [best, lambda R, R0: float(torch.tensor(best(R, R0)))],
     "08-below-zero": [
@@ -342,6 +371,39 @@ WRONG = {
         (lambda steps, batch, S, pool: min(steps * batch * S // pool, 1000), "one step at least"),
         (lambda steps, batch, S, pool: max(steps * batch * S // pool, 1), "at most 1,000"),
         (lambda steps, batch, S, pool: min(max(steps * batch * S // pool, 1), 999), "between 1"),
+    ],
+    "07-known-distillation": [
+        (lambda a, b, known: known_distillation(a, b, known | True), "all classes"),
+        (
+            lambda a, b, known: (
+                -(b[:, known].softmax(1) * a.log_softmax(1)[:, known]).sum(1).mean()
+            ),
+            "still has",
+        ),
+        (lambda a, b, known: known_distillation(b, a, known), "other way round"),
+        (lambda a, b, known: known_distillation(a, b, known) * len(a), "not its sum"),
+        (lambda a, b, known: known_distillation(a, b, known) / 2, "not their mean"),
+        (
+            lambda a, b, known: torch.nn.functional.kl_div(
+                a[:, known].log_softmax(1), b[:, known].softmax(1), reduction="batchmean"
+            ),
+            "That is KL",
+        ),
+        (lambda a, b, known: 3.0, "This should give"),
+        (lambda a, b, known: known_distillation(a, b, known).item(), "differentiated"),
+        (lambda a, b, known: known_distillation(a[:, :2], b[:, :2], known[:2] | True), "any of"),
+    ],
+    "07-surest": [
+        (lambda logits, quota: first_of_each(logits, quota), "first of each"),
+        (lambda logits, quota: logits.softmax(1).max(1).values.topk(quota).indices, "per label"),
+        (lambda logits, quota: torch.tensor([0, 2]), "came back"),
+        (lambda logits, quota: surest(logits, quota, lambda one: one), "larger probability"),
+        (lambda logits, quota: surest(logits, quota, lambda one: -one.softmax(1)), "least sure"),
+        (lambda logits, quota: surest(logits, 2), "images 1 and 2"),
+        (lambda logits, quota: surest(logits, min(quota, 2)), "keeps all"),
+        (lambda logits, quota: [1, 2, 3, 4], "Return indices"),
+        (lambda logits, quota: surest(logits, quota).float(), "integers"),
+        (lambda logits, quota: torch.tensor([1, 1, 2, 4]), "kept once"),
     ],
     "08-best": [
         (lambda R, R0: best(R, R0, numerator=False, denominator=False), "That is FOR at the end"),

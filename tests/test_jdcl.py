@@ -7,16 +7,18 @@ import pytest
 import torch
 from contract import Case, rng, same, small
 
-from cltutor import joint
+from cltutor import joint, recipe
 from cltutor.errors import UserError
 from cltutor.joint import NEW, OLD, REAL
 from cltutor.methods import jdcl
-from cltutor.nets.joint import Joint, Reader, Separate
+from cltutor.nets.joint import SIZES, Joint, Reader, Separate
 from cltutor.seeds import frozen_copy, state
+from cltutor.stream import Stream
 
 pytestmark = pytest.mark.usefixtures("small_nets")
 HIDDEN = float("-inf")
 SHAPE = (1, 4, 4)
+FULL_SIZES = SIZES  # `small_nets` puts others in their place
 ALL = torch.ones(3, dtype=torch.bool)
 
 
@@ -326,3 +328,24 @@ def test_labels_that_are_not_kept_are_not_read(labels, toy, tmp_path, monkeypatc
         one.carried(stream=Only(one.stream, dataclasses.replace(exp, y=y))) for y in (exp.y, lied)
     ]
     assert same(ends[0][0], ends[1][0]) == (labels < 1)
+
+
+def test_the_papers_network_takes_a_few_steps_on_images_like_cifar10(monkeypatch):
+    """Two of five experiences, made images of 3 x 32 x 32, the profile's settings but for time."""
+    monkeypatch.setattr("cltutor.nets.joint.SIZES", FULL_SIZES)
+    parts = []
+    for k in range(2):
+        part = {"classes": (2 * k, 2 * k + 1), "permutation": None}
+        for end in ("", "_test"):
+            part["x" + end] = torch.randint(0, 256, (8, 3, 32, 32), generator=rng(k)).byte()
+            part["y" + end] = 2 * k + torch.arange(8) % 2
+        parts.append(part)
+    stream = Stream("made", "class", 10, (3, 32, 32), tuple(parts))
+    few = dict(steps=2, global_steps=2, batch=4, quota=2, sample_steps=2, delay=0)
+    _, cfg = recipe.configure("jdcl", "paper", **few)
+    model = jdcl.networks(stream, cfg)["generator"]
+    assert 6e6 < sum(weight.numel() for weight in model.parameters()) < 8e6
+    ticks = list(jdcl.run(stream, cfg))
+    assert [tick.step for tick in ticks if tick.end] == [2, 4]
+    for losses in (tick.losses for tick in ticks if tick.losses):
+        assert all(loss.isfinite() for loss in losses.values())

@@ -14,6 +14,7 @@ from cltutor.check import (
     feature_forgetting,
     forgetting,
     generative_distillation,
+    joint_diffusion,
     latent_memories,
     mergan,
     vae_generative_replay,
@@ -32,6 +33,7 @@ NOTEBOOKS = (
     latent_memories,
     ddim_steps,
     generative_distillation,
+    joint_diffusion,
     feature_forgetting,
 )
 EXERCISES = {name: check for notebook in NOTEBOOKS for name, check in notebook.EXERCISES.items()}
