@@ -51,6 +51,11 @@ def sample_jacobians(body: nn.Module, head, x: Tensor, classes: Tensor) -> Tenso
     return torch.cat(rows).detach()  # the head's weights, too, would be followed
 
 
+def plain(x: Tensor) -> Tensor:
+    """A copy with the strides that a file would give it: they decide about a product's bits."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def leading(J: Tensor, rank: int) -> Tensor:
     """Rows (rank, n) whose squares sum to those of J (N, classes, n) / N as nearly as rank can.
 
@@ -59,7 +64,7 @@ def leading(J: Tensor, rank: int) -> Tensor:
     """
     flat = J.flatten(0, 1) / len(J) ** 0.5
     _, S, V = torch.linalg.svd(flat, full_matrices=False)
-    return (S[:rank, None] * V[:rank]).contiguous()  # as from a file: strides decide about bits
+    return plain(S[:rank, None] * V[:rank])
 
 
 # --- compression ---------------------------------------------------------------------------------
@@ -76,8 +81,7 @@ def compress(G: dict[str, Tensor], rank: int) -> dict[str, Tensor]:
     for name, g in G.items():
         matrix = g.flatten(2).mean(2).T if g.ndim > 2 else g.T  # (outputs, classes)
         U, S, V = torch.linalg.svd(matrix, full_matrices=False)
-        small[f"{name}.U"] = U[:, :rank].contiguous()
-        small[f"{name}.V"] = (S[:rank, None] * V[:rank]).contiguous()
+        small |= {f"{name}.U": plain(U[:, :rank]), f"{name}.V": plain(S[:rank, None] * V[:rank])}
     return small
 
 

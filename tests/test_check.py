@@ -1,6 +1,7 @@
 """cltutor.check: right answers pass, and every typical mistake gets a hint that names it."""
 
 import math
+from math import prod
 
 import numpy as np
 import pytest
@@ -137,6 +138,13 @@ def known_distillation(logits, teacher, known):
     return -(p * log_q).sum(1).mean()
 
 
+def kept_numbers(shapes, classes, rank, value=1, each=None):
+    return sum(
+        rank * (shape[0] + value + classes) if len(shape) > 1 else shape[0] * (each or classes)
+        for shape in shapes
+    )
+
+
 def surest(logits, quota, score=lambda logits: logits.softmax(1)):
     label, kept = logits.argmax(1), []
     value = score(logits)[torch.arange(len(logits)), label]
@@ -241,6 +249,11 @@ RIGHT = {
         surest,
         lambda logits, quota: surest(logits - logits.mean(1, keepdim=True), quota).flip(0),
     ],
+    "09-centred": [
+        lambda d: (d - d.mean()).square().sum(),
+        lambda d: len(d) * d.double().var(correction=0),
+    ],
+    "09-kept": [kept_numbers, lambda *one: float(kept_numbers(*one))],
     "08-best": [best, lambda R, R0: float(torch.tensor(best(R, R0)))],
     "08-below-zero": [
         lambda: (np.array(STEPS), np.full(3, 0.5)),
@@ -404,6 +417,38 @@ WRONG = {
         (lambda logits, quota: [1, 2, 3, 4], "Return indices"),
         (lambda logits, quota: surest(logits, quota).float(), "integers"),
         (lambda logits, quota: torch.tensor([1, 1, 2, 4]), "kept once"),
+    ],
+    "09-centred": [
+        (lambda d: d.square().sum(), "common shift"),
+        (lambda d: d.var(correction=0), "not their mean"),
+        (lambda d: d.var(), "degree less"),
+        (lambda d: (d - d.mean()).norm(), "not the length"),
+        (lambda d: d.square().sum() - d.mean().square(), "every output"),
+        (lambda d: 3.0, "should give 14"),
+        (lambda d: (d - 3).square().sum(), "by 100"),
+        (lambda d: (d - d.mean()).square().sum().item(), "differentiated"),
+    ],
+    "09-kept": [
+        (lambda shapes, classes, rank: kept_numbers(shapes, classes, 1), "not one"),
+        (lambda shapes, classes, rank: sum(prod(s) for s in shapes) * classes, "but its first"),
+        (
+            lambda shapes, classes, rank: kept_numbers(shapes, classes, rank, value=0),
+            "singular value",
+        ),
+        (lambda shapes, classes, rank: 3, "it is 20"),
+        (lambda shapes, classes, rank: kept_numbers(shapes[:1], classes, rank), "one axis are"),
+        (lambda shapes, classes, rank: rank * sum(s[0] + 1 + classes for s in shapes), "as it is"),
+        (
+            lambda shapes, classes, rank: kept_numbers(shapes, classes, rank, each=1),
+            "a row for every",
+        ),
+        (lambda shapes, classes, rank: 20 * len(shapes) + (len(shapes) > 1), "beside it"),
+        (
+            lambda shapes, classes, rank: sum(
+                rank * (s[0] + 1 + classes) if len(s) == 4 else prod(s) * classes for s in shapes
+            ),
+            "without places",
+        ),
     ],
     "08-best": [
         (lambda R, R0: best(R, R0, numerator=False, denominator=False), "That is FOR at the end"),

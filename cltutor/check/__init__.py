@@ -18,6 +18,7 @@ from cltutor.check import (
     latent_memories,
     mergan,
     vae_generative_replay,
+    vdfd,
 )
 from cltutor.check.diagnosis import diagnose
 from cltutor.check.hints import Hint
@@ -35,6 +36,7 @@ NOTEBOOKS = (
     generative_distillation,
     joint_diffusion,
     feature_forgetting,
+    vdfd,
 )
 EXERCISES = {name: check for notebook in NOTEBOOKS for name, check in notebook.EXERCISES.items()}
 

@@ -61,7 +61,7 @@ class Config:
     seed: int = field(default=0, metadata=dict(source="yours", range=(0, 2**31 - 1)))
     hidden: int = field(default=100, metadata=dict(source="ours; per layer", range=(1, 4096)))
     net: Net = "mlp"  # nets/solver.py
-    lam: float = field(default=10.0, metadata=dict(source="ours; a grid, below", range=(0.0, 1e9)))
+    lam: float = field(default=100.0, metadata=dict(source="ours; a grid, below", range=(0.0, 1e9)))
     covariance: Literal["identity", "free", "gcn"] = "gcn"
     expectation: Literal["mean", "samples", "diagonal"] = "mean"
     compress: bool = False
@@ -72,7 +72,8 @@ class Config:
     images: int = field(default=500, metadata=dict(source="ours; for G", range=(1, 10**6)))
 
 
-PRESETS = {"dfd": dict(covariance="identity"), "narrow": NARROW}
+# lam: the best of 1, 10, 100, 1000 in the task scenario with seed 10, which no record contains.
+PRESETS = {"dfd": dict(covariance="identity", lam=1.0), "narrow": NARROW}
 PROFILES = {"quick": ("split-digits", {})}
 PROFILES["laptop"] = ("split-mnist", dict(steps=2000, batch=128, hidden=400))
 PAPER = dict(steps=12500, batch=32, lr=1e-4, net="resnet", hidden=512, lam=10.0, lr_gcn=7e-4)
@@ -138,7 +139,7 @@ def run(stream, cfg, *, device="cpu", carried=None):
         solver, net, turns = (learner.get(role) for role in ("solver", "covariance", "turns"))
         seen, past = 0 if carried is None else carried["seen"], []
         for i in range(seen):
-            mine = {name for name in carried["importance"] if name.startswith(f"{i}.")}
+            mine = [name for name in carried["importance"] if name.startswith(f"{i}.")]
             past.append({n.partition(".")[2]: carried["importance"][n].to(device) for n in mine})
         prototypes = solver.head.weight.detach().clone()
         angles = range(4 if cfg.rotate else 1)
