@@ -200,7 +200,7 @@ def pseudo_loss(weak_logits: Tensor, strong_logits: Tensor, threshold: float = 0
     Logits (B, n_classes) of the two views of each image; an image whose likeliest class has less
     than `threshold` under the weak view counts 0; mean over all B, 0 without any.
     """
-    sure, y = F.softmax(weak_logits.detach(), dim=1).max(1)
+    sure, y = F.softmax(weak_logits, dim=1).max(1)
     loss = (sure >= threshold) * F.cross_entropy(strong_logits, y, reduction="none")
     return loss.sum() / max(1, len(y))
 

@@ -250,23 +250,19 @@ def test_the_global_stage_sees_no_real_image(toy, tmp_path, monkeypatch):
         assert same(a, b)
 
 
-def test_where_the_local_model_starts(toy, tmp_path):
-    """A copy at lr 0 is the global model; from scratch it is the model of the beginning."""
-    ticks = {
-        init: [
-            tick
-            for tick in case(toy, tmp_path, local_init=init, lr=1e-6, global_steps=1).run()
-            if tick.carried is not None
-        ]
-        for init in ("copy", "scratch")
+@pytest.mark.parametrize("init", ["copy", "scratch"])
+def test_where_the_local_model_starts(init, toy, tmp_path):
+    """Hardly trained, it is a copy of the global model, or the model of the beginning."""
+    one = case(toy, tmp_path, local_init=init, lr=0.01)
+    first = one.carried()[0]
+    still = dataclasses.replace(one.cfg, lr=1e-6)
+    stage = one.carried(stream=one.stream.after(0), carried=first, cfg=still)[0]
+    starts = {"copy": first["model"], "scratch": state(one.networks()["generator"])}
+    name = "denoiser.begin.weight"
+    gaps = {
+        where: (stage["local"][name] - start[name]).abs().max() for where, start in starts.items()
     }
-    untrained = state(case(toy, tmp_path).networks()["generator"])
-    for init, (first, stage, *_) in ticks.items():
-        start = first.carried["model"] if init == "copy" else untrained
-        name = "denoiser.begin.weight"
-        assert torch.allclose(stage.carried["local"][name], start[name], atol=1e-4), init
-    gap = ticks["copy"][0].carried["model"][name] - untrained[name]
-    assert gap.abs().max() > 0, "else the two would be one"
+    assert gaps[init] < 1e-4 < 1e-2 < max(gaps.values())
 
 
 def test_stages_and_their_ticks(toy, tmp_path):
