@@ -74,6 +74,7 @@ class Config:
 
 
 PRESETS = {"separate": dict(joint=False), "neither": dict(distill=False, two_stage=False)}
+PRESETS["few"] = dict(labels=0.05)  # the paper's 5 % of labels
 SMALL = dict(steps=250, lr=2e-3, global_steps=250, quota=250, sample_steps=20, net="unet")
 PAPER = dict(steps=4000, batch=256, lr=2e-4, global_steps=2500, alpha=1e-3, delay=1000)
 PROFILES = {"quick": ("split-digits", {}), "laptop": ("split-mnist14", SMALL)}
