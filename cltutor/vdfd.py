@@ -10,6 +10,8 @@ Equations: VDFD is Li, Wang, Sun & Xu 2023; DFD, Sigma = I, Li, Wang, Sun & Xu 2
 Recognition); graph convolutions are Kipf & Welling 2017.
 """
 
+from math import log
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -85,15 +87,6 @@ def compress(G: dict[str, Tensor], rank: int) -> dict[str, Tensor]:
     return small
 
 
-def expand(small: dict[str, Tensor], shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
-    """The G that `compress` stands for, {name: (classes, *shape)}: what `drift` never forms."""
-    G = {}
-    for name, shape in shapes.items():
-        rows = (small[f"{name}.U"] @ small[f"{name}.V"]).T  # (classes, outputs)
-        G[name] = rows.view(len(rows), shape[0], *[1] * (len(shape) - 1)).expand(-1, *shape)
-    return G
-
-
 def numbers(shapes: list[tuple[int, ...]], n_classes: int, rank: int = 1) -> int:
     """How many numbers `compress` keeps: rank (outputs + 1 + classes) for each tensor (VDFD).
 
@@ -123,27 +116,22 @@ def drift(kept: dict[str, Tensor], weights: dict[str, Tensor], at: Tensor | floa
 def bound(d: Tensor, P: Tensor, eps: float = EPS) -> tuple[Tensor, Tensor]:
     """d' Sigma^-1 d and log |Sigma|, 0-d, with Sigma^-1 = P P' + eps I (VDFD's loss is their sum).
 
-    By Cholesky in float64: the determinant itself underflows in float32 for some 16 classes.
+    By Cholesky in float64: the determinant itself underflows in float32 for some 16 classes. With
+    more classes than columns the determinant is that of P'P + eps I (Sylvester).
 
     Args:
         d: (C,), how far the outputs have moved.
         P: (C, h). With rows of length 1 the sum is at least -C log(1 + eps); without, it has no
             lower bound.
     """
-    M = P.double() @ P.double().T + eps * torch.eye(len(P), dtype=torch.float64, device=P.device)
-    L = torch.linalg.cholesky(M)
-    quadratic = (L.T @ d.double()).square().sum()
-    return quadratic.to(d.dtype), (-2 * L.diagonal().log().sum()).to(d.dtype)
-
-
-def bound_wide(d: Tensor, P: Tensor, eps: float = EPS) -> tuple[Tensor, Tensor]:
-    """`bound` by the h x h matrix eps I + P'P: for more outputs C than columns h (Sylvester)."""
-    P, D = P.double(), d.double()
-    small = P.T @ P + eps * torch.eye(P.shape[1], dtype=torch.float64, device=P.device)
-    L = torch.linalg.cholesky(small)
-    log_det = (len(P) - P.shape[1]) * torch.log(torch.tensor(eps, dtype=torch.float64))
-    quadratic = (P.T @ D).square().sum() + eps * D.square().sum()
-    return quadratic.to(d.dtype), -(log_det + 2 * L.diagonal().log().sum()).to(d.dtype)
+    P, moved = P.double(), d.double()
+    quadratic = (P.T @ moved).square().sum() + eps * moved.square().sum()
+    small = P if len(P) <= P.shape[1] else P.T
+    M = small @ small.T + eps * torch.eye(len(small), dtype=torch.float64, device=P.device)
+    log_det = 2 * torch.linalg.cholesky(M).diagonal().log().sum()
+    if missing := len(P) - len(small):
+        log_det = log_det + missing * log(eps)
+    return quadratic.to(d.dtype), -log_det.to(d.dtype)
 
 
 def covariance(P: Tensor, eps: float = EPS) -> Tensor:

@@ -105,12 +105,21 @@ def test_samples_protect_more_than_their_mean():
 # --- compression ---------------------------------------------------------------------------------
 
 
+def expand(small: dict, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
+    """The G that `compress` stands for, {name: (classes, *shape)}: what `drift` never forms."""
+    G = {}
+    for name, shape in shapes.items():
+        rows = (small[f"{name}.U"] @ small[f"{name}.V"]).T  # (classes, outputs)
+        G[name] = rows.view(len(rows), shape[0], *[1] * (len(shape) - 1)).expand(-1, *shape)
+    return G
+
+
 @pytest.mark.parametrize("net", ["mlp", "conv"])
 @pytest.mark.parametrize("rank", [1, 2])
 def test_compressed_drift_is_that_of_the_expanded_jacobian(net, rank):
     one, x, classes = solver(net), images(), torch.tensor([0, 1, 3])
     small_G = vdfd.compress(vdfd.mean_jacobian(one.body, one.head, x, classes), rank)
-    large = vdfd.expand(small_G, {name: w.shape for name, w in weights(one.body).items()})
+    large = expand(small_G, {name: w.shape for name, w in weights(one.body).items()})
     new = moved(one.body, 0.5)
     expected = sum(large[n].flatten(1) @ new[n].flatten() for n in new) - 2.0
     torch.testing.assert_close(vdfd.drift(small_G, new, 2.0), expected, rtol=1e-4, atol=1e-4)
@@ -119,10 +128,10 @@ def test_compressed_drift_is_that_of_the_expanded_jacobian(net, rank):
 def test_full_rank_without_a_fan_in_loses_nothing():
     """Tensors of one axis have nothing to average: all singular vectors give them back."""
     G = {"bias": torch.randn(3, 7, generator=rng())}
-    back = vdfd.expand(vdfd.compress(G, 3), {"bias": torch.Size([7])})
+    back = expand(vdfd.compress(G, 3), {"bias": torch.Size([7])})
     torch.testing.assert_close(back["bias"], G["bias"])
     assert not torch.allclose(
-        vdfd.expand(vdfd.compress(G, 1), {"bias": torch.Size([7])})["bias"], G["bias"]
+        expand(vdfd.compress(G, 1), {"bias": torch.Size([7])})["bias"], G["bias"]
     )
 
 
@@ -234,12 +243,15 @@ def test_without_drift_the_best_rows_are_orthogonal():
     assert (P @ P.T - torch.eye(4)).abs().max() < 0.01
 
 
-def test_the_wide_form_is_the_same():
-    d, P = torch.randn(9, generator=rng()), vdfd.unit(torch.randn(9, 3, generator=rng(1)))
-    for a, b in zip(vdfd.bound(d, P), vdfd.bound_wide(d, P), strict=True):
-        assert a.item() == pytest.approx(b.item(), rel=1e-4)
-    Sigma = vdfd.covariance(P)
+@pytest.mark.parametrize("columns", [3, 9, 12])
+def test_fewer_columns_than_classes_or_more(columns):
+    """Against the definition, with the determinant of the large matrix, in float64."""
+    d, P = torch.randn(9, generator=rng()), vdfd.unit(torch.randn(9, columns, generator=rng(1)))
     inverse = P @ P.T + EPS * torch.eye(9)
+    quadratic, log_det = vdfd.bound(d, P)
+    assert quadratic.item() == pytest.approx((d @ inverse @ d).item(), rel=1e-4)
+    assert log_det.item() == pytest.approx(-inverse.double().logdet().item(), rel=1e-4)
+    Sigma = vdfd.covariance(P)
     torch.testing.assert_close(Sigma @ inverse, torch.eye(9), atol=1e-2, rtol=0)
 
 

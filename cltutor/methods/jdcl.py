@@ -73,12 +73,13 @@ class Config:
     net: Literal["mlp", "unet", "attention"] = "mlp"
 
 
+# "few": the paper's 5 % of labels
 PRESETS = {"separate": dict(joint=False), "neither": dict(distill=False, two_stage=False)}
-PRESETS["few"] = dict(labels=0.05)  # the paper's 5 % of labels
+PRESETS["few"] = dict(labels=0.05)
 SMALL = dict(steps=250, lr=2e-3, global_steps=250, quota=250, sample_steps=20, net="unet")
 PAPER = dict(steps=4000, batch=256, lr=2e-4, global_steps=2500, alpha=1e-3, delay=1000)
-PROFILES = {"quick": ("split-digits", {}), "laptop": ("split-mnist14", SMALL)}
 PAPER |= dict(quota=400, sample_steps=250, net="attention")  # JDCL: 100,000 and 70,000 steps
+PROFILES = {"quick": ("split-digits", {}), "laptop": ("split-mnist14", SMALL)}
 PROFILES["paper"] = ("split-cifar100-5", PAPER)
 EMA = 0.999
 DRAWS = ("batches", "noise", "labels", "views", "old", "new")
@@ -130,13 +131,13 @@ def run(stream, cfg, *, device="cpu", carried=None):
                     yield Tick(exp.k, taken, of, {}, learner)
                 parts[who] = pool.x, pool.y if cfg.labels else torch.full_like(pool.y, -1)
                 teachers |= {who: teacher} if cfg.distill else {}
-            xs, facts = merge(parts, seen)
+            (xs, facts), rows = merge(parts, seen), known.to(device)
             optimizer = torch.optim.AdamW(model.parameters(), lr=cfg.lr)
             for step, (x, y) in enumerate(
                 batches(xs, facts, cfg.batch, steps, rng["batches"], device)
             ):
                 y, whose = y.unbind(1)
-                heads = known.to(device)[y.where(y >= 0, exp.classes[0])]
+                heads = rows[y.where(y >= 0, exp.classes[0])]
                 u, alpha = to_model(x), cfg.alpha if cfg.labels and step >= cfg.delay else 0.0
                 e, t = model.noise(u, rng["noise"])
                 u_t = add_noise(u, e, t, model.ab)
