@@ -24,7 +24,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from cltutor.nets.solver import NARROW, Small, make_solver
+from cltutor.nets.solver import NARROW, Net, make_solver
 from cltutor.seeds import build, split_seed, state
 from cltutor.stream import Tick, batches, keep, mates, visible
 
@@ -36,7 +36,7 @@ class Config:
     lr: float = field(default=1e-3, metadata=dict(source="van de Ven 2022", range=(1e-6, 1.0)))
     seed: int = field(default=0, metadata=dict(source="yours", range=(0, 2**31 - 1)))
     hidden: int = field(default=100, metadata=dict(source="ours; per layer", range=(1, 4096)))
-    net: Small = "mlp"  # nets/solver.py
+    net: Net = "mlp"  # nets/solver.py
 
 
 PRESETS = {"vandeven": dict(steps=2000, batch=128, hidden=400), "narrow": NARROW}

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call, grad, vmap
 
-from cltutor.nets.solver import Small, make_solver
+from cltutor.nets.solver import Net, make_solver
 from cltutor.seeds import build, split_seed, state
 from cltutor.stream import Tick, batches, visible
 
@@ -41,7 +41,7 @@ class Config:
     lr: float = field(default=1e-3, metadata=dict(source="van de Ven 2022", range=(1e-6, 1.0)))
     seed: int = field(default=0, metadata=dict(source="yours", range=(0, 2**31 - 1)))
     hidden: int = field(default=100, metadata=dict(source="ours; per layer", range=(1, 4096)))
-    net: Small = "mlp"  # nets/solver.py
+    net: Net = "mlp"  # nets/solver.py
     lam: float = field(default=0.01, metadata=dict(source="ours; a grid, below", range=(0.0, 1e9)))
     images: int = field(default=500, metadata=dict(source="ours", range=(1, 10**5)))
 
