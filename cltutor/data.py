@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cltutor import imagefolder
+from cltutor import canvas, imagefolder, mapfolder
+from cltutor.checksums import CIFAR100_SHA256, IDX_MD5
 from cltutor.errors import InstallError, UserError
 from cltutor.shipped import data_dir, embedded
 from cltutor.shipped import verify as verify
@@ -37,34 +38,15 @@ DIGIT_NAMES = tuple("0123456789")
 FASHION_NAMES = ("T-shirt/top", "trouser", "pullover", "dress", "coat",
                  "sandal", "shirt", "sneaker", "bag", "ankle boot")  # fmt: skip
 
-# torchvision lists the md5 of the packed files only; these are of the unpacked ones, which is what
-# is read, whether it was found packed or not.
-IDX_MD5 = {
-    "MNIST": {
-        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-    },
-    "FashionMNIST": {
-        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
-        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
-        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
-    },
-}
-CIFAR100_SHA256 = {  # of the decoded pixels, (N, 32, 32, 3) in the official order
-    "train": "4e457917601a66aed021f5fa37957b56c6319557c0a8ed5484de3c390af45430",
-    "test": "4cb8e5d9309da489bf6b19cc10cd96c3ae6f8daf225380b605aaee4c0d6aee19",
-}
-
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """One data set in memory.
 
     `x_train`, `x_test`: uint8 (N, C, H, W), 0 to `levels` (the pixel value that means 1.0).
-    `y_train`, `y_test`: int64 (N,), indices into `class_names`. `checksum`: sha256 over the arrays.
+    `y_train`, `y_test`: int64 (N,), indices into `class_names`, or (N, H, W), one for each pixel,
+    -100 where none counts. `checksum`: sha256 over the arrays. `domain_train`, `domain_test`: int64
+    (N,), the style or city of each image, where the data set tells.
     """
 
     name: str
@@ -75,6 +57,8 @@ class Dataset:
     levels: int
     class_names: tuple[str, ...]
     checksum: str
+    domain_train: Tensor | None = None
+    domain_test: Tensor | None = None
 
 
 def load(name: str, root: str | os.PathLike | None = None) -> Dataset:
@@ -100,14 +84,15 @@ def data_root() -> Path:
 
 @lru_cache(maxsize=2)
 def _load(name: str, folder: Path) -> Dataset:
-    (x_train, y_train), (x_test, y_test), levels, class_names = _READERS[name](folder)
+    (x_train, y_train, *domains), (x_test, y_test, *others), levels, names = _READERS[name](folder)
     arrays = [np.ascontiguousarray(x_train), y_train.astype(np.int64),
               np.ascontiguousarray(x_test), y_test.astype(np.int64)]  # fmt: skip
+    arrays += [each.astype(np.int64) for each in (*domains, *others)]
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(array)
     tensors = [torch.from_numpy(array) for array in arrays]
-    return Dataset(name, *tensors, levels, tuple(class_names), digest.hexdigest())
+    return Dataset(name, *tensors[:4], levels, tuple(names), digest.hexdigest(), *tensors[4:])
 
 
 def _read_digits(folder: Path):
@@ -115,6 +100,12 @@ def _read_digits(folder: Path):
         x, y, test = file["x"][:, None], file["y"], file["test"]
     train = np.setdiff1d(np.arange(len(y)), test)
     return (x[train], y[train]), (x[test], y[test]), 16, DIGIT_NAMES
+
+
+def _drawn(draw, side: int, folder: Path):
+    """Canvases of the embedded digits (canvas.py)."""
+    train, test, _, _ = _read_digits(data_dir())
+    return draw(train, test, side)
 
 
 def _read_idx(family: str, class_names: tuple[str, ...], root: Path):
@@ -199,7 +190,12 @@ _READERS = {
     "cifar10": partial(_read_cifar, "CIFAR10"),
     "cifar100": _read_cifar100,
     "miniimagenet": partial(imagefolder.read, "miniimagenet", size=84, train=500, test=100),
+    "voc2012": partial(mapfolder.voc, side=96),
+    "cityscapes": partial(mapfolder.cityscapes, height=64),
 }
+for _side in canvas.SIDES:
+    _READERS[f"canvas{_side}"] = partial(_drawn, canvas.canvases, _side)
+    _READERS[f"styled{_side}"] = partial(_drawn, canvas.styled, _side)
 _SIDES = (("mnist", 14), ("fashion", 14), ("fashion", 32))
 _READERS |= {f"{name}{side}": partial(_resized, side, _READERS[name]) for name, side in _SIDES}
 

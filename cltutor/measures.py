@@ -1,6 +1,6 @@
 """The main numbers of a fit: its accuracies, what its generator draws, what its probes find."""
 
-from cltutor import diffused, probe, recipe, samples
+from cltutor import diffused, probe, recipe, samples, segmentation
 
 
 def measured(result, stream, kind: str | None = None) -> dict:
@@ -12,6 +12,7 @@ def measured(result, stream, kind: str | None = None) -> dict:
     with recipe.torch_threads(1):
         found = result.summary() | samples.summary(result.values["drawn"][1:], stream)
         found |= diffused.summary(result.values.get("diffused", [])[1:], stream)
+        found |= segmentation.summary(result.values.get("iou", [])[1:])
         if kind is not None:
             found |= probe.summary(result.values["body"], stream, kind)
     return _without_nan(found)
@@ -21,6 +22,8 @@ def watched(stream, kind: str | None = None) -> dict:
     """What `measured` needs, for `watch`. UserError if there is no such kind of probes."""
     name = diffused.known(stream)
     watch = {"drawn": samples.draw()} | ({"diffused": diffused.draw(name)} if name else {})
+    if stream.target == "map":
+        watch["iou"] = segmentation.watch(stream)
     if kind is not None and probe.known(kind):
         watch["body"] = probe.snapshot
     return watch

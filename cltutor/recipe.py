@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import cltutor.methods
-from cltutor import cache, config, streams
+from cltutor import cache, config, segmentation, streams
 from cltutor.errors import UserError
 from cltutor.result import Result
 from cltutor.stream import Stream, Tick, visible
@@ -94,7 +94,12 @@ def torch_threads(n: int | None):
 
 @torch.no_grad()
 def evaluate(learner: dict, stream: Stream, device: str = "cpu") -> np.ndarray:
-    """Test accuracy (K,) of learner["solver"] on every experience, past and future."""
+    """Test accuracy (K,) of learner["solver"] on every experience, past and future.
+
+    Where the labels are maps, mean IoU (segmentation.py).
+    """
+    if stream.target == "map":
+        return segmentation.evaluate(learner, stream, device)
     solver = learner["solver"].eval()
     row = []
     for k, part in enumerate(stream.parts):

@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 
 from cltutor.errors import UserError
+from cltutor.seeds import split_seed
 
 Scenario = Literal["class", "domain", "task"]
 
@@ -28,7 +29,8 @@ class Experience:
         k: position in the stream, 0-based; never renumbered.
         classes: ids of the classes that occur, among all classes of the stream.
         x: (N, C, H, W) float32 images in [0, 1].
-        y: (N,) int64 class ids, -1 where there is no label.
+        y: (N,) int64 class ids, -1 where there is no label; or (N, H, W), one for each pixel,
+            -100 where it counts nowhere.
         x_test, y_test: the same for the test set. Methods do not read them.
     """
 
@@ -142,6 +144,17 @@ class Stream:
         return digest.hexdigest()
 
 
+def class_order(n_classes: int, seed: int) -> list[int]:
+    """Which classes come when: 0, 1, 2, ... for seed 0, else a permutation drawn from the seed.
+
+    So seed 0 is easy to talk about and the other seeds vary the order (as in the code of van de
+    Ven et al. 2022).
+    """
+    if seed == 0:
+        return list(range(n_classes))
+    return torch.randperm(n_classes, generator=split_seed(seed, 0, "order")["order"]).tolist()
+
+
 def batches(
     x: torch.Tensor,
     y: torch.Tensor,
@@ -169,7 +182,7 @@ def visible(logits: torch.Tensor, classes, scenario: Scenario) -> torch.Tensor:
     task scenario, in training as at test.
 
     Args:
-        logits: (B, n_classes).
+        logits: (B, n_classes), or outside the task scenario (B, n_classes, H, W).
         classes: ids of the classes of the experience, or (B, n_classes) bool, a row per sample.
     """
     if scenario != "task":

@@ -5,23 +5,12 @@ from typing import get_args
 
 import torch
 
-from cltutor import data
+from cltutor import data, segmentation
 from cltutor.errors import UserError
 from cltutor.seeds import split_seed
-from cltutor.stream import Scenario, Stream
+from cltutor.stream import Scenario, Stream, class_order
 
 EXPERIENCES = 5  # of a stream whose name does not say how many
-
-
-def class_order(n_classes: int, seed: int) -> list[int]:
-    """Which classes come when: 0, 1, 2, ... for seed 0, else a permutation drawn from the seed.
-
-    So seed 0 is easy to talk about and the other seeds vary the order (as in the code of van de
-    Ven et al. 2022).
-    """
-    if seed == 0:
-        return list(range(n_classes))
-    return torch.randperm(n_classes, generator=split_seed(seed, 0, "order")["order"]).tolist()
 
 
 def split(
@@ -202,35 +191,47 @@ MAKERS = {
     "halved": halved,
     "avalanche": avalanche,
 }
+MAPS = {
+    "voc": segmentation.voc,
+    "disjoint": segmentation.disjoint,
+    "cities": segmentation.cities,
+}
 
 
-def parse(name: str) -> tuple[str, str, int]:
-    """(kind, data set, experiences) of a stream's name, such as ("split", "mnist", 10).
+def parse(name: str) -> tuple[str, str, tuple[int, ...]]:
+    """(kind, data set, numbers) of a stream's name, such as ("split", "mnist", (10,)).
 
     Raises:
         UserError: it is not of that form.
     """
     kind, *words = name.split("-")
-    if kind not in MAKERS or not words or (len(words) > 1 and not words[-1].isdecimal()):
+    numbers = []
+    while len(words) > 1 and words[-1].isdecimal():
+        numbers.insert(0, int(words.pop()))
+    most = 2 if kind in MAPS else 1
+    if kind not in MAKERS | MAPS or len(words) != 1 or len(numbers) > most:
         raise UserError(
             f"unknown stream {name!r}: it is KIND-DATASET, KIND one of {', '.join(MAKERS)}, "
-            "with -10 behind it for ten experiences instead of five."
+            f"with -10 behind it for ten experiences instead of five; or {', '.join(MAPS)}, with "
+            "-6-2 behind it for 6 classes or styles and then 2 at a time."
         )
-    experiences = int(words.pop()) if len(words) > 1 else EXPERIENCES
-    return kind, "-".join(words), experiences
+    if not numbers:
+        numbers = [6, 2] if kind in MAPS else [EXPERIENCES]
+    return kind, words[0], tuple(numbers)
 
 
 def load(name: str, *, seed: int = 0, scenario: Scenario | None = None) -> Stream:
     """The stream of that name: KIND-DATASET for five experiences, or KIND-DATASET-EXPERIENCES.
 
     KIND is one of `MAKERS`: "split-mnist-10" deals one digit at a time, "base-mnist-3" six, two and
-    two.
+    two. Or it is one of `MAPS`, of data with a class for every pixel: "voc-canvas16-6-2" brings six
+    classes, two and two.
 
     Raises:
         UserError: no such stream or data set, or its files are neither here nor to be had.
     """
-    kind, dataset, experiences = parse(name)
+    kind, dataset, numbers = parse(name)
     if scenario not in (None, *get_args(Scenario)):
         raise UserError(f"unknown scenario {scenario!r}: choose one of class, domain, task.")
     chosen = {} if scenario is None else {"scenario": scenario}
-    return MAKERS[kind](data.load(dataset), experiences, seed=seed, **chosen)
+    return (MAKERS | MAPS)[kind](data.load(dataset), *numbers, seed=seed, **chosen)

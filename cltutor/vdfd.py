@@ -26,18 +26,19 @@ CHUNK = 50  # images whose Jacobians are in memory at once
 def mean_jacobian(body: nn.Module, head, x: Tensor, classes: Tensor) -> dict[str, Tensor]:
     """The mean over images x (N, C, H, W) of d logit_c / d w: {name: (classes, *shape)}.
 
-    Of the weights of `body`, with `head` (features -> logits) held fixed; no labels are used. Signs
-    are kept, so images may cancel each other (the released code takes this mean, too).
+    Where there is a logit for every pixel, of their mean. Of the weights of `body`, with `head`
+    (features -> logits) held fixed; no labels are used. Signs are kept, so images may cancel each
+    other (the released code takes this mean, too).
     """
-    weights = {name: weight.detach() for name, weight in body.named_parameters()}
-
-    def total(weights, part):
-        return head(functional_call(body, weights, (part,))).sum(0)[classes]
-
-    G = {name: torch.zeros(len(classes), *w.shape, device=w.device) for name, w in weights.items()}
+    weights = {name: weight.detach().requires_grad_() for name, weight in body.named_parameters()}
+    G = {name: w.new_zeros(len(classes), *w.shape) for name, w in weights.items()}
     for part in x.split(CHUNK):
-        for name, g in jacrev(total)(weights, part).items():
-            G[name] = G[name] + g.detach() / len(x)
+        logits = head(functional_call(body, weights, (part,)))
+        totals = logits[:, :, None].flatten(2).mean(2).sum(0)[classes] / len(x)
+        for c, total in enumerate(totals):
+            gradients = torch.autograd.grad(total, list(weights.values()), retain_graph=True)
+            for sums, gradient in zip(G.values(), gradients, strict=True):
+                sums[c] += gradient
     return G
 
 
@@ -186,9 +187,10 @@ class Free(nn.Module):
         return unit(self.rows[k, :classes])
 
 
-def require_square(shape: tuple[int, int, int]) -> None:
-    """Raise UserError unless images (C, H, W) can be turned by a quarter."""
-    if shape[1] != shape[2]:
+def require_turns(shape: tuple[int, int, int], target: str) -> None:
+    """Raise UserError unless images (C, H, W) with labels of that kind can be turned."""
+    if shape[1] != shape[2] or target != "label":
         raise UserError(
-            f"images of {shape[1]}x{shape[2]} cannot be turned by a quarter: rotate=False."
+            f"images of {shape[1]}x{shape[2]} with a {target} each cannot be turned by a quarter: "
+            "rotate=False."
         )

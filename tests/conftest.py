@@ -31,10 +31,40 @@ def toy_stream(scenario: str = "class", seed: int = 0) -> Stream:
     return Stream("toy", scenario, 2 if scenario == "domain" else 6, SHAPE, tuple(parts))
 
 
+def toy_maps(scenario: str = "class", seed: int = 0) -> Stream:
+    """As `toy_stream`, each image four patches of two classes or of class 0, with their map."""
+    rng = torch.Generator().manual_seed(seed)
+    grey = torch.randint(0, 200, (3, 7), generator=rng)
+    parts = []
+    for k in range(3):
+        classes = (0, 1, 2) if scenario == "domain" else (0, 2 * k + 1, 2 * k + 2)
+        part = {"classes": classes, "permutation": None}
+        for end, n in (("", TRAIN), ("_test", TEST)):
+            patches = torch.tensor(classes)[torch.randint(0, 3, (n, 2, 2), generator=rng)]
+            y = patches.repeat_interleave(2, 1).repeat_interleave(2, 2)
+            noise = torch.randint(0, 56, (n, 1, 4, 4), generator=rng)
+            part["x" + end] = (grey[k][y][:, None] + noise).to(torch.uint8)
+            part["y" + end] = y
+        parts.append(part)
+    outputs = 3 if scenario == "domain" else 7
+    return Stream("toymaps", scenario, outputs, SHAPE, tuple(parts), target="map")
+
+
 @pytest.fixture(scope="session")
 def toy():
     """`toy(scenario="class", seed=0)` makes a toy stream."""
     return toy_stream
+
+
+@pytest.fixture(scope="session")
+def toy_for():
+    """`toy_for(name, label, scenario="class")`: the one whose labels suit the setting."""
+
+    def suiting(name: str, label: str, scenario: str = "class") -> Stream:
+        maps = name == "mib" or label == "net=segmenter"
+        return (toy_maps if maps else toy_stream)(scenario)
+
+    return suiting
 
 
 @pytest.fixture(scope="module")

@@ -153,13 +153,18 @@ def check_ticks(case: Case) -> None:
 
 
 def check_learner(case: Case) -> None:
-    """Logits of every class, features per image, samples in [0, 1]: untrained and trained."""
+    """Logits of every class, features, samples in [0, 1]: untrained and trained.
+
+    Per image, or per pixel where the labels are maps.
+    """
     learners = [case.networks(), *(tick.learner for tick in case.run() if tick.end)]
     for learner in learners:
-        shown = outputs(learner, case.stream.shape)
-        assert shown["solver"].shape == (5, case.stream.n_classes), shown["solver"].shape
+        shown, maps = outputs(learner, case.stream.shape), case.stream.target == "map"
+        places = case.stream.shape[1:] if maps else ()
+        expected = (5, case.stream.n_classes, *places)
+        assert shown["solver"].shape == expected, shown["solver"].shape
         assert shown["solver"].isfinite().all(), "a logit is hidden outside `visible`"
-        assert shown["features"].ndim == 2 and len(shown["features"]) == 5
+        assert shown["features"].ndim == len(expected) and len(shown["features"]) == 5
         if "generator" in shown:
             x = shown["generator"]
             assert x.shape == (7, *case.stream.shape) and x.dtype == torch.float32

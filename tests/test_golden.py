@@ -31,13 +31,13 @@ def weight(tick) -> float:
 
 
 @pytest.fixture(scope="module")
-def measured(toy, small_nets):
+def measured(toy_for, small_nets):
     """{setting: numbers}: R, the weights, the mean of each loss in each experience."""
     numbers = {}
     for setting, (name, label) in SETTINGS.items():
         module = found()[name]
         cfg = dataclasses.replace(variants(module, steps=60, most=32)[label], lr=0.01)
-        result = recipe.fit(name, toy(), cfg, watch={"weight": weight}, threads=1)
+        result = recipe.fit(name, toy_for(name, label), cfg, watch={"weight": weight}, threads=1)
         numbers[setting] = {
             "R": result.R.tolist(),
             "weights": result.values["weight"][1:],

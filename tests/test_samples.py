@@ -176,7 +176,8 @@ def test_summary_where_no_judge_can_grade(toy):
 
 
 def test_names_of_streams():
-    assert streams.parse("split-digits") == ("split", "digits", 5)
-    assert streams.parse("permuted-mnist-10") == ("permuted", "mnist", 10)
+    assert streams.parse("split-digits") == ("split", "digits", (5,))
+    assert streams.parse("permuted-mnist-10") == ("permuted", "mnist", (10,))
+    assert streams.parse("voc-canvas16-6-1") == ("voc", "canvas16", (6, 1))
     with pytest.raises(UserError, match="unknown stream 'toy'"):
         streams.parse("toy")

@@ -317,7 +317,20 @@ def test_turned_images_are_classes_of_their_own(toy, tmp_path):
     carried = one.carried()[0]
     assert carried["turns"]["weight"].shape == (18, 8)
     with pytest.raises(UserError, match="quarter"):
-        vdfd.require_square((1, 3, 4))
+        vdfd.require_turns((1, 3, 4), "label")
+    with pytest.raises(UserError, match="quarter"):
+        vdfd.require_turns((1, 4, 4), "map")
+
+
+def test_the_jacobian_of_maps_is_that_of_their_mean_logits():
+    net = make_solver("segmenter", (1, 4, 4), 3, 2)
+    x, classes = torch.rand(5, 1, 4, 4, generator=rng()), torch.tensor([2, 0])
+    G = vdfd.mean_jacobian(net.body, net.head, x, classes)
+    means = net(x).mean((0, 2, 3))
+    for i, c in enumerate(classes):
+        own = torch.autograd.grad(means[c], list(net.body.parameters()), retain_graph=True)
+        for (name, _), expected in zip(net.body.named_parameters(), own, strict=True):
+            torch.testing.assert_close(G[name][i], expected)
 
 
 # --- SI and MAS ----------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from cltutor.nets.solver import NARROW, Net, make_solver
+from cltutor.nets.solver import CIFAR, MANY, MAPS, NARROW, AnyNet, make_solver
 from cltutor.seeds import build, frozen_copy, split_seed, state
 from cltutor.stream import Tick, batches, mates, visible
 
@@ -41,7 +41,7 @@ class Config:
     lr: float = field(default=1e-3, metadata=dict(source="van de Ven 2022", range=(1e-6, 1.0)))
     seed: int = field(default=0, metadata=dict(source="yours", range=(0, 2**31 - 1)))
     hidden: int = field(default=100, metadata=dict(source="ours; per layer", range=(1, 4096)))
-    net: Net = "mlp"  # nets/solver.py
+    net: AnyNet = "mlp"  # nets/solver.py
     lam: float = field(default=1.0, metadata=dict(source="Li & Hoiem 2018", range=(0.0, 1e3)))
     tau: float = field(default=2.0, metadata=dict(source="Li & Hoiem 2018", range=(0.1, 20.0)))
     weights: Literal["lam", "seen"] = "lam"
@@ -51,6 +51,7 @@ PRESETS = {
     "vandeven": dict(steps=2000, batch=128, hidden=400, weights="seen", lam=0.25),
     "narrow": NARROW,
 }
+PRESETS |= {"cifar": CIFAR, "maps": MAPS, "many": MANY}
 PROFILES = {"quick": ("split-digits", {}), "laptop": ("split-mnist", PRESETS["vandeven"])}
 PROFILES["paper"] = PROFILES["laptop"]  # the published protocol takes minutes on a laptop
 

@@ -37,7 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cltutor.nets.solver import NARROW, Net, make_solver
+from cltutor.nets.solver import MANY, MAPS, NARROW, AnyNet, make_solver
 from cltutor.seeds import build, split_seed, state
 from cltutor.stream import Tick, batches, mates, visible
 from cltutor.vdfd import (
@@ -48,7 +48,7 @@ from cltutor.vdfd import (
     drift,
     leading,
     mean_jacobian,
-    require_square,
+    require_turns,
     sample_jacobians,
 )
 
@@ -60,7 +60,7 @@ class Config:
     lr: float = field(default=1e-3, metadata=dict(source="van de Ven 2022", range=(1e-6, 1.0)))
     seed: int = field(default=0, metadata=dict(source="yours", range=(0, 2**31 - 1)))
     hidden: int = field(default=100, metadata=dict(source="ours; per layer", range=(1, 4096)))
-    net: Net = "mlp"  # nets/solver.py
+    net: AnyNet = "mlp"  # nets/solver.py
     lam: float = field(default=100.0, metadata=dict(source="ours; a grid, below", range=(0.0, 1e9)))
     covariance: Literal["identity", "free", "gcn"] = "gcn"
     expectation: Literal["mean", "samples", "diagonal"] = "mean"
@@ -74,6 +74,7 @@ class Config:
 
 # lam: the best of 1, 10, 100, 1000 in the task scenario with seed 10, which no record contains.
 PRESETS = {"dfd": dict(covariance="identity", lam=1.0), "narrow": NARROW}
+PRESETS |= {"maps": MAPS, "many": MANY}
 PROFILES = {"quick": ("split-digits", {})}
 PROFILES["laptop"] = ("split-mnist", dict(steps=2000, batch=128, hidden=400))
 PAPER = dict(steps=12500, batch=32, lr=1e-4, net="resnet", hidden=512, lam=10.0, lr_gcn=7e-4)
@@ -132,7 +133,7 @@ def networks(stream, cfg, device="cpu", carried=None):
 def run(stream, cfg, *, device="cpu", carried=None):
     """Learn the stream; yield a tick per optimiser step and an end tick per experience."""
     if cfg.rotate:
-        require_square(stream.shape)
+        require_turns(stream.shape, stream.target)
     for exp in stream:
         # What this experience starts from
         learner = networks(stream, cfg, device, carried)
@@ -141,7 +142,7 @@ def run(stream, cfg, *, device="cpu", carried=None):
         for i in range(seen):
             mine = [name for name in carried["importance"] if name.startswith(f"{i}.")]
             past.append({n.partition(".")[2]: carried["importance"][n].to(device) for n in mine})
-        prototypes = solver.head.weight.detach().clone()
+        prototypes = solver.head.weight.detach().flatten(1).clone()
         angles = range(4 if cfg.rotate else 1)
         shown = [c + turn * stream.n_classes for turn in angles for c in exp.classes]
         rng = split_seed(cfg.seed, exp.k, "batches", "images")
