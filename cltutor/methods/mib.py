@@ -54,7 +54,7 @@ class Config:
 
 
 PRESETS = {"many": dict(steps=300), "lwf": dict(label=False, keep=False, start=False)}
-PROFILES = {"quick": ("voc-canvas16-6-2", {}), "laptop": ("voc-canvas32-6-2", {})}
+PROFILES = {"quick": ("voc-canvas16-5-5", dict(steps=500)), "laptop": ("voc-canvas32-6-2", {})}
 PROFILES["paper"] = ("voc-voc2012-15-5", dict(steps=3000, hidden=64))
 
 
