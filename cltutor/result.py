@@ -37,12 +37,15 @@ class Result:
     folder: Path | None = None
 
     def summary(self) -> dict:
-        """The main numbers, as JSON holds them."""
-        return {
-            "acc": metrics.acc(self.R),
+        """The main numbers, as JSON holds them; without transfer if there was one experience."""
+        transfer = {} if len(self.R) < 2 else {
             "bwt": metrics.bwt(self.R),
             "fwt": metrics.fwt(self.R, self.R0),
             "forgetting": metrics.forgetting(self.R),
+        }  # fmt: skip
+        return {
+            "acc": metrics.acc(self.R),
+            **transfer,
             "R": self.R.round(4).tolist(),
             "R0": self.R0.round(4).tolist(),
             "seconds": [round(seconds, 3) for seconds in self.seconds],

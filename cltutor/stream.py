@@ -182,7 +182,7 @@ def visible(logits: torch.Tensor, classes, scenario: Scenario) -> torch.Tensor:
     task scenario, in training as at test.
 
     Args:
-        logits: (B, n_classes), or outside the task scenario (B, n_classes, H, W).
+        logits: (B, n_classes), or (B, n_classes, H, W).
         classes: ids of the classes of the experience, or (B, n_classes) bool, a row per sample.
     """
     if scenario != "task":
@@ -191,6 +191,7 @@ def visible(logits: torch.Tensor, classes, scenario: Scenario) -> torch.Tensor:
         ids = torch.tensor(classes, device=logits.device)
         classes = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
         classes[ids] = True
+        classes = classes.view(-1, *[1] * (logits.ndim - 2))
     return logits.masked_fill(~classes, float("-inf"))
 
 

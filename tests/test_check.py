@@ -138,6 +138,20 @@ def known_distillation(logits, teacher, known):
     return -(p * log_q).sum(1).mean()
 
 
+def each(matrix):
+    """Pixels that have or were given each class."""
+    return matrix.sum(0) + matrix.sum(1) - matrix.diagonal()
+
+
+def mean_iou(matrix):
+    return (matrix.diagonal() / each(matrix))[matrix.sum(1) > 0].mean()
+
+
+def pseudo(y, logits, threshold):
+    sure, guess = logits.softmax(1).max(1)
+    return torch.where((y == 0) & (sure > threshold), guess, y)
+
+
 def kept_numbers(shapes, classes, rank, value=1, each=None):
     return sum(
         rank * (shape[0] + value + classes) if len(shape) > 1 else shape[0] * (each or classes)
@@ -254,6 +268,14 @@ RIGHT = {
         lambda d: len(d) * d.double().var(correction=0),
     ],
     "09-kept": [kept_numbers, lambda *one: float(kept_numbers(*one))],
+    "10-miou": [
+        mean_iou,
+        lambda m: float(np.nanmean(np.where(m.sum(1) > 0, m.diagonal() / each(m), np.nan))),
+    ],
+    "10-pseudo": [
+        pseudo,
+        lambda y, logits, t: y + (y == 0) * (logits.softmax(1).amax(1) > t) * logits.argmax(1),
+    ],
     "08-best": [best, lambda R, R0: float(torch.tensor(best(R, R0)))],
     "08-below-zero": [
         lambda: (np.array(STEPS), np.full(3, 0.5)),
@@ -448,6 +470,39 @@ WRONG = {
                 rank * (s[0] + 1 + classes) if len(s) == 4 else prod(s) * classes for s in shapes
             ),
             "without places",
+        ),
+    ],
+    "10-miou": [
+        (lambda m: (m.diagonal() / each(m).clamp(min=1)).mean(), "not as 0"),
+        (lambda m: m.diagonal().sum() / m.sum(), "share of right pixels"),
+        (lambda m: (m.diagonal() / m.sum(1))[m.sum(1) > 0].mean(), "too"),
+        (lambda m: (m.diagonal() / (m.sum(0) + m.sum(1)))[m.sum(1) > 0].mean(), "count them once"),
+        (lambda m: 0.6, "it is 0.5000"),
+        (lambda m: mean_iou(m) if m.sum() > 5 else 0.9, "the mean is 1"),
+    ],
+    "10-pseudo": [
+        (lambda y, logits, t: pseudo(y, logits, t).flatten(), "shape of y"),
+        (lambda y, logits, t: y.copy_(pseudo(y, logits, t)), "Leave y"),
+        (
+            lambda y, logits, t: torch.where(logits.softmax(1).amax(1) > t, logits.argmax(1), y),
+            "A new",
+        ),
+        (
+            lambda y, logits, t: torch.where(
+                (y < 1) & (logits.softmax(1).amax(1) > t), logits.argmax(1), y
+            ),
+            "-100 stays",
+        ),
+        (lambda y, logits, t: y.clone(), "The first pixel"),
+        (
+            lambda y, logits, t: torch.where((y == 0) & (logits.amax(1) > t), logits.argmax(1), y),
+            "no probabilities",
+        ),
+        (
+            lambda y, logits, t: torch.where(
+                (y == 0) & (logits.softmax(1).amax(1) > t), logits[:, 1:].argmax(1) + 1, y
+            ),
+            "own choice",
         ),
     ],
     "08-best": [

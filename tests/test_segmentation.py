@@ -362,3 +362,15 @@ def test_without_its_parts_mib_is_fine_tuning_among_the_classes_known(toy_for, t
     for a, b in zip(ours, theirs, strict=True):
         for name, weight in a["solver"].items():
             torch.testing.assert_close(weight, b["solver"][name])
+
+
+def test_a_stream_of_one_experience_has_no_transfer():
+    """Joint training is fine-tuning on all classes at once."""
+    stream = segmentation.voc(toy(), 4)
+    result = recipe.fit("finetune", stream, dataclasses.replace(small(finetune), net="segmenter"))
+    told = result.summary()
+    assert len(told["R"]) == 1 and told["acc"] == pytest.approx(result.R[0, 0])
+    assert (
+        "bwt" not in told
+        and "bwt" in recipe.fit("mib", segmentation.voc(toy(), 2, 2), small(mib)).summary()
+    )

@@ -30,6 +30,13 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def test_maps_are_masked_by_class():
+    shown = visible(torch.zeros(2, 3, 4, 5), (0, 2), "task")
+    assert torch.equal(
+        shown.isfinite(), torch.tensor([True, False, True]).view(1, 3, 1, 1).expand_as(shown)
+    )
+
+
 def true_classes(x: torch.Tensor) -> torch.Tensor:
     return (x[:, 0, 0, 0] * LEVELS).round().long()
 

@@ -19,6 +19,7 @@ from cltutor.check import (
     mergan,
     vae_generative_replay,
     vdfd,
+    vdfd_segmentation,
 )
 from cltutor.check.diagnosis import diagnose
 from cltutor.check.hints import Hint
@@ -37,6 +38,7 @@ NOTEBOOKS = (
     joint_diffusion,
     feature_forgetting,
     vdfd,
+    vdfd_segmentation,
 )
 EXERCISES = {name: check for notebook in NOTEBOOKS for name, check in notebook.EXERCISES.items()}
 
