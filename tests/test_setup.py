@@ -31,7 +31,7 @@ PLATFORMS = {
     "windows": ("nt", "win32", "Windows", "AMD64"),
 }
 RESOLVED = [("linux", "3.11.9"), ("windows", "3.12.9"), ("macos", "3.13.5")]
-IMPORTS = {"IPython": "ipython", "PIL": "pillow", "sklearn": "scikit-learn"}
+IMPORTS = {"IPython": "ipython", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="make and bash are not used on Windows")
@@ -65,6 +65,7 @@ def pins(variables):
 
 
 def test_every_imported_package_is_a_dependency():
+    """Of the kit, or of the extra of a command that says so when it is not there."""
     trees = [ast.parse(path.read_text()) for path in (ROOT / "cltutor").rglob("*.py")]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     imported = {
@@ -72,7 +73,9 @@ def test_every_imported_package_is_a_dependency():
     }
     imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     foreign = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"cltutor"}
-    assert {IMPORTS.get(name, name) for name in foreign} <= {r.name for r in RUNTIME}
+    extra = {Requirement(line).name for line in PROJECT["optional-dependencies"]["cluster"]}
+    assert extra == {"distributed"}
+    assert {IMPORTS.get(name, name) for name in foreign} <= {r.name for r in RUNTIME} | extra
 
 
 def test_environment_yml_names_the_dependencies_of_pyproject_in_the_same_ranges():
