@@ -23,7 +23,13 @@ import cltutor
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
-DEV = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
+EXTRAS = PROJECT["optional-dependencies"]
+DEV = [  # "dev" takes "cluster" and "site" by naming the kit itself
+    Requirement(line)
+    for name in ("dev", "cluster", "site")
+    for line in EXTRAS[name]
+    if not line.startswith("cltutor[")
+]
 LOCK = [Requirement(line.strip()) for line in (ROOT / "requirements.lock").read_text().splitlines()]
 PLATFORMS = {
     "linux": ("posix", "linux", "Linux", "x86_64"),
@@ -73,7 +79,7 @@ def test_every_imported_package_is_a_dependency():
     }
     imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     foreign = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"cltutor"}
-    extra = {Requirement(line).name for line in PROJECT["optional-dependencies"]["cluster"]}
+    extra = {Requirement(line).name for line in EXTRAS["cluster"]}
     assert extra == {"distributed"}
     assert {IMPORTS.get(name, name) for name in foreign} <= {r.name for r in RUNTIME} | extra
 
