@@ -4,6 +4,7 @@ A finished cell is a file of its own, named by everything that decides what is i
 that is started again, with the same plan or another, computes what is missing and nothing else.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -48,9 +49,15 @@ def _key(cell: Cell, method: str, stream, cfg) -> str:
     """What decides a cell: all that decides its weights, and the code that measures them."""
     where = cache.environment("cpu", "float32", THREADS)
     trained = cache.cache_folder(method, stream, cfg, where, False).name
-    facts = (SCHEMA, trained, cache.source_hash("cltutor.measures"), cell.probe)
+    facts = (SCHEMA, trained, measuring(), cell.probe)
     digest = hashlib.sha256(repr(facts).encode()).hexdigest()
     return f"{method}.{stream.name}.{stream.scenario}.s{cfg.seed}.{digest[:16]}.json"
+
+
+@functools.cache
+def measuring() -> str:
+    """The hash of the code that measures, as this process has loaded it."""
+    return cache.source_hash("cltutor.measures")
 
 
 def compute(cell: Cell) -> dict:

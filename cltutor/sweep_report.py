@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cltutor import figures, recipe, records, runs
-from cltutor.errors import UserError
+from cltutor.errors import InstallError, UserError
 from cltutor.figures import Picture
 from cltutor.files import write_whole
 from cltutor.sweep_plan import Cell, Part
@@ -90,8 +90,11 @@ def write(out: Path, found: list[tuple[Cell, dict]]) -> list[Path]:
         f"<style>{STYLE}</style></head><body><main><h1>{title}</h1>{body}</main></body></html>\n"
     )
     for name, text in (("sweep.html", page), ("sweep.csv", table(found))):
-        write_whole(out / name, text.encode())
         paths.append(out / name)
+        try:
+            write_whole(paths[-1], text.encode())
+        except OSError as error:
+            raise InstallError(f"cannot write {paths[-1]} ({error.strerror}).") from None
     return paths
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +71,9 @@ def command(monkeypatch, capsys, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """What `compute` gives for each cell of TOLD, one after another, with a cache of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLTUTOR_CACHE", str(tmp_path_factory.mktemp("alone")))
-        return [sweep.compute(cell) for cell in cells(TOLD)]
+def alone():
+    """What `compute` gives for each cell of TOLD in this process, one after another."""
+    return [sweep.compute(cell) for cell in cells(TOLD)]
 
 
 def killing(engine, pids: list):
@@ -112,6 +111,23 @@ def test_a_killed_worker_changes_nothing(kind, alone, monkeypatch, capsys, tmp_p
         assert len(mine["weights"]) == 5 and np.shape(mine["R"]) == (5, 5)
     assert len({one["weights"][-1] for one in alone}) == len(alone)
     assert sweep.run(cells(TOLD), tmp_path, unused) == found
+
+
+def test_a_process_computes_one_cell_at_a_time(monkeypatch):
+    """Dask may call from several threads; torch's number of threads belongs to the process."""
+    inside, most = [], []
+
+    def slow(cell):
+        inside.append(cell)
+        time.sleep(0.05)
+        most.append(len(inside))
+        inside.remove(cell)
+        return {}
+
+    monkeypatch.setattr(sweep, "_computed", slow)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(sweep.compute, range(3)))
+    assert most == [1, 1, 1]
 
 
 @posix_only
@@ -208,11 +224,11 @@ def test_what_decides_a_cell_names_its_file(monkeypatch):
         {"probe": "logistic"},
     ):
         assert sweep.names([dataclasses.replace(cell, **changed)]) != [key], changed
-    source_hash = cache.source_hash
-    for module in ("cltutor.methods.finetune", "cltutor.measures"):
-        other = lambda name, m=module: source_hash(name) + "x" * (name == m)  # noqa: E731
-        monkeypatch.setattr(cache, "source_hash", other)
-        assert sweep.names([cell]) != [key], module
+    for module, name in ((sweep, "measuring"), (cache, "code_hash")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, lambda *names: "other")
+            assert sweep.names([cell]) != [key], name
+    assert sweep.names([cell]) == [key] and len(sweep.measuring()) == 64
 
 
 def test_results_of_other_code_are_not_taken(alone, tmp_path):
@@ -236,8 +252,8 @@ def test_table_figures_and_failures(command, monkeypatch, alone, tmp_path):
 
     monkeypatch.setattr(recipe, "fit", sometimes)
     words = (*METHODS, "--seeds", 2, "--set", "steps=5", "--out", "mine")
-    status, out, _ = command(*words)
-    assert status == 1
+    status, out, err = command(*words)
+    assert status == 1 and "6/6" in err, "the progress"
     where = "ewc steps=5 on split-digits, its scenario, seed 1"
     assert out.splitlines()[-1] == f"Failed: {where}: RuntimeError: no luck"
     assert out.count("Failed") == 1
@@ -268,6 +284,21 @@ def test_table_figures_and_failures(command, monkeypatch, alone, tmp_path):
     monkeypatch.setattr(recipe, "fit", fit)
     status, out, err = command(*words)
     assert (status, "Failed" in out) == (0, False) and "5 of 6 cells are there" in err
+
+
+@pytest.mark.parametrize("ending", [".json", ".html"])
+def test_a_full_disk_ends_in_one_line(command, monkeypatch, alone, ending):
+    def full(path, content):
+        if path.name.endswith(ending):
+            raise OSError(28, "No space left on device")
+        path.write_bytes(content)
+
+    monkeypatch.setattr(sweep, "compute", lambda cell: alone[0])
+    for module in (sweep, sweep_report):
+        monkeypatch.setattr(module, "write_whole", full)
+    status, out, err = command("finetune", "--seeds", 1, "--set", "steps=5")
+    assert status == 3 and "Written" not in out
+    assert re.match(r"cltutor: cannot write .* \(No space left on device\)", err.splitlines()[-1])
 
 
 @pytest.mark.parametrize(
