@@ -36,11 +36,11 @@ def names(cells: list[Cell]) -> list[str]:
     """
     seen, found = set(), []
     for cell in cells:
-        if str(cell) in seen:
-            raise UserError(f"the plan has {cell} twice: take one of them out.")
-        seen.add(str(cell))
         method, stream, cfg = cell.made()
         measures.watched(stream, cell.probe)
+        if (what := (cell.label, stream.name, stream.scenario, cell.seed)) in seen:
+            raise UserError(f"the plan has {cell} twice: take one of them out.")
+        seen.add(what)
         found.append(_key(cell, method, stream, cfg))
     return found
 

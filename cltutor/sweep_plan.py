@@ -13,7 +13,7 @@ import yaml
 from cltutor import recipe
 from cltutor.errors import UserError
 
-SHARED = ("profile", "seeds", "streams", "scenario", "preset", "probe", "set", "vary", "grid")
+SHARED = ("seeds", "streams", "scenario", "preset", "set", "vary", "grid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,13 +104,13 @@ def parts(told: dict) -> list[Part]:
     """The parts of a plan: a part for every method and stream.
 
     Args:
-        told: "methods", each a name, or {"method": name} with settings of its own beside it, which
-            stand before those that `told` has for all: the names in SHARED.
+        told: "methods", "profile", "probe" and the names in SHARED. One of the methods is a name,
+            or a mapping with "method" and names of SHARED, which then stand before those for all.
 
     Raises:
         UserError: an unknown name, or a value that is not what it should be.
     """
-    _known(told, ("methods", *SHARED), "the plan")
+    _known(told, ("methods", "profile", "probe", *SHARED), "the plan")
     methods = told.get("methods")
     if not methods or not isinstance(methods, list):
         raise UserError("a plan needs methods: a list of names, or of mappings with a method.")

@@ -25,7 +25,7 @@ def processes(n: int) -> Callable[[Callable, dict], Outcomes]:
     """The engine of up to `n` spawned processes side by side.
 
     One process and one pipe per worker, since an executor breaks as a whole, and loses every call,
-    when one of its processes is killed.
+    when one of its processes is killed. Ctrl-C is answered here alone, in the main thread.
     """
 
     def engine(call: Callable, jobs: dict) -> Outcomes:
@@ -67,14 +67,16 @@ def _start(call: Callable) -> tuple[multiprocessing.Process, Connection]:
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_serve, args=(call, theirs), daemon=True)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a process inherits this
     process.start()
+    signal.signal(signal.SIGINT, before)
     theirs.close()  # so that the end of the process is the end of the pipe
     return process, ours
 
 
 def _serve(call: Callable, pipe: Connection) -> None:
     """What a worker does until its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it is not inherited
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # leaves nothing behind
     with suppress(EOFError, OSError):
         while True:

@@ -149,14 +149,22 @@ def test_workers_end_with_their_parent(kill, tmp_path):
         f"list(processes(2)(time.sleep, {{n: {seconds} for n in 'abcd'}}))"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     process, until = psutil.Process(parent.pid), time.monotonic() + 60
     while len(children := spawned(process)) < 2 and time.monotonic() < until:
-        time.sleep(0.1)
-    time.sleep(1)
-    parent.send_signal(kill)
+        time.sleep(0.05)
+    if kill == signal.SIGINT:
+        os.killpg(parent.pid, kill)  # as a terminal does; the workers are still starting
+    else:
+        time.sleep(1)
+        parent.send_signal(kill)
     told = parent.communicate(timeout=40)[1]
+    assert told.count("Traceback") == (kill == signal.SIGINT), told
     assert "leaked" not in told
     gone, alive = psutil.wait_procs(children, timeout=30)
     assert len(gone) == 2 and not alive
@@ -214,6 +222,9 @@ def test_what_decides_a_cell_names_its_file(monkeypatch):
     assert re.fullmatch(r"finetune\.split-digits\.class\.s0\.[0-9a-f]{16}\.json", key)
     default = cells({"methods": ["finetune"], "seeds": 1, "set": {"hidden": 100}})
     assert sweep.names(default) == [key], "what is so already changes nothing"
+    same = {"methods": ["finetune", {"method": "finetune", "scenario": "class"}], "seeds": 1}
+    with pytest.raises(UserError, match="finetune on split-digits, class, seed 0 twice"):
+        sweep.names(cells(same))
     for changed in (
         {"seed": 1},
         {"changes": {"hidden": "99"}},
@@ -320,6 +331,10 @@ def test_a_full_disk_ends_in_one_line(command, monkeypatch, alone, ending):
             "ewc --vary lam=1,1",
             "the plan has ewc lam=1 on split-digits, its scenario, seed 0 twice",
         ),
+        (
+            "ewc --vary scenario=task,task",
+            "scenario=task on split-digits, its scenario, seed 0 twice",
+        ),
         ("ewc plan.yml", "name methods, or the file of one plan"),
         ("plan.yml", "cannot read the plan plan.yml"),
         ("ewc --set steps=5 --record", "--record takes no set, no grid, and the seeds 0, 1"),
@@ -349,6 +364,10 @@ def test_wrong_input(command, tmp_path, words, told):
         ),
         ("methods: [{method: ewc, lam: 2}]", "an entry of methods has an unknown 'lam'"),
         ("methods: [{preset: ewc}]", "an entry of methods has no method"),
+        (
+            "methods: [{method: ewc, profile: laptop}]",
+            "an entry of methods has an unknown 'profile'",
+        ),
         ("methods: [2]", "an entry of methods is no mapping of names to values: 2"),
         ("methods: [ewc]\nseeds: [0, a]", r"seeds=\[0, 'a'\] is neither"),
         ("methods: [ewc]\nseeds: true", "seeds=True is neither"),
