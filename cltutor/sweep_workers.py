@@ -50,7 +50,7 @@ def processes(n: int) -> Callable[[Callable, dict], Outcomes]:
                             print(f"{name}: {why}, computed again", file=sys.stderr)
                             waiting.append(name)
                             continue
-                        outcome = {"failed": f"{why}, {ATTEMPTS} times: is there enough memory?"}
+                        outcome = {"failed": f"{why}, {lost[name]} times: enough memory?"}
                     yield name, outcome
         finally:
             for _, pipe in idle:

@@ -134,8 +134,8 @@ def test_a_process_computes_one_cell_at_a_time(monkeypatch):
 def test_a_call_that_ends_its_process_again_and_again_has_failed():
     found = dict(sweep_workers.processes(2)(os._exit, {"a": 3, "b": 4}))
     assert found == {
-        "a": {"failed": "its process ended with 3, 3 times: is there enough memory?"},
-        "b": {"failed": "its process ended with 4, 3 times: is there enough memory?"},
+        "a": {"failed": "its process ended with 3, 3 times: enough memory?"},
+        "b": {"failed": "its process ended with 4, 3 times: enough memory?"},
     }
 
 
