@@ -31,12 +31,17 @@ def environment(device: str, precision: str, threads: int) -> dict:
 
 
 def code_hash(method: str) -> str:
-    """A hash of the code that trains: the method's file and all of cltutor that it imports.
+    """A hash of the code that trains: the method's file and all of cltutor that it imports."""
+    return source_hash(f"cltutor.methods.{method}")
+
+
+def source_hash(module: str) -> str:
+    """A hash of a module and of all of cltutor that it imports.
 
     Of the syntax tree without docstrings, so that better prose does not make old results stale.
     """
     seen: dict[str, str] = {}
-    waiting = [f"cltutor.methods.{method}"]
+    waiting = [module]
     while waiting:
         name = waiting.pop()
         try:

@@ -94,6 +94,12 @@ def load(path: Path) -> tuple[dict, dict] | None:
     return unflatten(tensors, integers), facts
 
 
+def fingerprint(carried: dict) -> str:
+    """A sha256 of what is carried: equal only where every bit of it is."""
+    tensors, integers = flatten(carried)
+    return _digest({key: tensor.cpu() for key, tensor in tensors.items()}, integers, {})
+
+
 def _digest(tensors: dict[str, torch.Tensor], integers: dict[str, int], facts: dict) -> str:
     digest = hashlib.sha256(json.dumps([integers, facts], sort_keys=True).encode())
     for key in sorted(tensors):

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cltutor import install
+from cltutor import install, sweep_command
 from cltutor.course import commands
 from cltutor.errors import InstallError, NotebookError, UserError
 
@@ -26,6 +26,7 @@ app = typer.Typer(
     help="A teaching kit on generative continual learning.",
 )
 app.add_typer(commands.app)
+app.add_typer(sweep_command.app)
 UsageFault = typer.BadParameter.__base__.__base__  # click's, of typer's own copy or of the package
 STOPPED = 130  # the exit status after Ctrl-C
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -160,10 +161,8 @@ def verify(
         named, _ = runs.recipe.configure(target, profile, preset=preset)
         label = records.label(target, stream or named, profile, preset)
         found = runs.verify_method(target, profile, seeds, vary or [], workers, **chosen)
-    words = ["cltutor verify", Path(target).stem, f"--profile {profile} --seeds {seeds}"]
-    words += [f"--{key} {value}" for key, value in chosen.items() if value]
-    words += [f"--vary {option}" for option in vary or []] + ["--record"]
-    found = {"command": " ".join(words), **found}
+    command = runs.verify_command(Path(target).stem, profile, seeds, chosen, vary or [])
+    found = {"command": command, **found}
     _print_record(label, found)
     if time:
         for one in found["runs"]:

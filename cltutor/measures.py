@@ -1,5 +1,8 @@
 """The main numbers of a fit: its accuracies, what its generator draws, what its probes find."""
 
+import sys
+import time
+
 from cltutor import diffused, probe, recipe, samples, segmentation
 
 
@@ -15,7 +18,7 @@ def measured(result, stream, kind: str | None = None) -> dict:
         found |= segmentation.summary(result.values.get("iou", [])[1:])
         if kind is not None:
             found |= probe.summary(result.values["body"], stream, kind)
-    return _without_nan(found)
+    return without_nan(found)
 
 
 def watched(stream, kind: str | None = None) -> dict:
@@ -29,10 +32,26 @@ def watched(stream, kind: str | None = None) -> dict:
     return watch
 
 
-def _without_nan(value):
+def facts(start: float, where: dict) -> dict:
+    """Versions, device, seconds since `start`, peak memory of this process or a child."""
+    try:
+        import resource
+
+        who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        peak = round(max(resource.getrusage(one).ru_maxrss for one in who) / unit)
+    except ImportError:  # Windows
+        peak = None
+    versions = {name: where[name] for name in ("python", "torch")}
+    where = {name: where[name] for name in ("device", "precision", "threads")}
+    seconds = round(time.perf_counter() - start, 1)
+    return {"versions": versions, **where, "seconds": seconds, "peak_mb": peak}
+
+
+def without_nan(value):
     """`value` as JSON holds it: None for NaN, at any depth."""
     if isinstance(value, dict):
-        return {name: _without_nan(one) for name, one in value.items()}
+        return {name: without_nan(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
+        return [without_nan(one) for one in value]
     return None if value != value else value

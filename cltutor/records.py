@@ -1,6 +1,7 @@
 """Recorded results: what several seeds gave, shown beside a reader's own.
 
-Shipped in data/recorded/, written by `cltutor verify ... --record` and by nothing else.
+Shipped in data/recorded/, written by `cltutor verify ... --record`, or `cltutor sweep ... --record`
+for several methods, and by nothing else.
 NOTEBOOK.PROFILE.json holds the claims of every seed; METHOD.STREAM.PROFILE.json the measurements
 of every setting and seed.
 """

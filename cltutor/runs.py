@@ -57,7 +57,7 @@ def run_method(name: str, profile: str, seed: int, changes: dict) -> dict:
         "claims": [],
         "values": measures.measured(result, stream),
         "config": {name: result.config},
-        **facts(start, result.environment),
+        **measures.facts(start, result.environment),
     }
 
 
@@ -66,23 +66,11 @@ def run_notebook(path: Path, values: dict, folder: Path) -> dict:
     start = time.perf_counter()
     told = notebook.execute(path, values, folder / "executed.ipynb", sys.stderr.isatty())
     notebook.to_html(folder / "executed.ipynb", folder / "executed.html")
-    return {"name": path.stem, **told, **facts(start, cache.environment("cpu", "float32", 1))}
-
-
-def facts(start: float, where: dict) -> dict:
-    """Versions, device, seconds since `start`, peak memory of this process or a child."""
-    try:
-        import resource
-
-        who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        unit = 2**20 if sys.platform == "darwin" else 2**10
-        peak = round(max(resource.getrusage(one).ru_maxrss for one in who) / unit)
-    except ImportError:  # Windows
-        peak = None
-    versions = {name: where[name] for name in ("python", "torch")}
-    where = {name: where[name] for name in ("device", "precision", "threads")}
-    seconds = round(time.perf_counter() - start, 1)
-    return {"versions": versions, **where, "seconds": seconds, "peak_mb": peak}
+    return {
+        "name": path.stem,
+        **told,
+        **measures.facts(start, cache.environment("cpu", "float32", 1)),
+    }
 
 
 def holds(result: dict) -> bool:
@@ -183,14 +171,30 @@ def verify_method(
             "claims": [],
             "values": measures.measured(result, jobs[label, seed][1], probe),
             "config": {name: result.config},
-            **facts(time.perf_counter(), result.environment),
+            **measures.facts(time.perf_counter(), result.environment),
             "seconds": round(sum(result.seconds), 1),
         }
         for (label, seed), result in results.items()
     ]
-    preset = chosen.get("preset")
+    return record_method(name, profile, runs, chosen.get("preset"))
+
+
+def record_method(name: str, profile: str, runs: list[dict], preset: str | None = None) -> dict:
+    """The record of several runs of a method."""
     made = record(profile, {name: records.settings_of(name, profile, preset)}, runs)
     return made | ({"preset": preset} if preset else {})
+
+
+def verify_command(name: str, profile: str, seeds: int, chosen: dict, vary: list[str]) -> str:
+    """The command that a record names: it writes the record again.
+
+    Args:
+        chosen: the options with a value: "preset", "stream", "scenario", "probe".
+        vary: "key=value,value", as for `verify_method`.
+    """
+    words = ["cltutor verify", name, f"--profile {profile} --seeds {seeds}"]
+    words += [f"--{key} {value}" for key, value in chosen.items() if value]
+    return " ".join([*words, *(f"--vary {option}" for option in vary), "--record"])
 
 
 def record(profile: str, settings: dict, runs: list[dict]) -> dict:

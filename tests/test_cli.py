@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cltutor import cli, data, install, notebook, recipe, records, runs, shipped
+from cltutor import cli, data, install, measures, notebook, recipe, records, runs, shipped
 from cltutor.errors import UserError
 from cltutor.methods import finetune
 
@@ -449,7 +449,7 @@ def test_verify_of_a_notebook_reports_what_is_not_borne_out(cltutor, monkeypatch
         value = next(found)
         claim = {"name": "c", "text": "a claim", "value": value, "ok": True, "live": True,
                  "at_least": 0.5, "at_most": None, "paper": None, "source": ""}  # fmt: skip
-        facts = runs.facts(0.0, {"python": "3", "torch": "2", "device": "cpu",
+        facts = measures.facts(0.0, {"python": "3", "torch": "2", "device": "cpu",
                                  "precision": "float32", "threads": 1})  # fmt: skip
         return {"claims": [claim], "values": {"seed": values["seed"]}, "config": {}, **facts}
 

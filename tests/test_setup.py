@@ -23,7 +23,13 @@ import cltutor
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
-DEV = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
+EXTRAS = PROJECT["optional-dependencies"]
+DEV = [  # "dev" takes "cluster" and "site" by naming the kit itself
+    Requirement(line)
+    for name in ("dev", "cluster", "site")
+    for line in EXTRAS[name]
+    if not line.startswith("cltutor[")
+]
 LOCK = [Requirement(line.strip()) for line in (ROOT / "requirements.lock").read_text().splitlines()]
 PLATFORMS = {
     "linux": ("posix", "linux", "Linux", "x86_64"),
@@ -31,7 +37,7 @@ PLATFORMS = {
     "windows": ("nt", "win32", "Windows", "AMD64"),
 }
 RESOLVED = [("linux", "3.11.9"), ("windows", "3.12.9"), ("macos", "3.13.5")]
-IMPORTS = {"IPython": "ipython", "PIL": "pillow", "sklearn": "scikit-learn"}
+IMPORTS = {"IPython": "ipython", "PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="make and bash are not used on Windows")
@@ -65,6 +71,7 @@ def pins(variables):
 
 
 def test_every_imported_package_is_a_dependency():
+    """Of the kit, or of the extra of a command that says so when it is not there."""
     trees = [ast.parse(path.read_text()) for path in (ROOT / "cltutor").rglob("*.py")]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     imported = {
@@ -72,7 +79,9 @@ def test_every_imported_package_is_a_dependency():
     }
     imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     foreign = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"cltutor"}
-    assert {IMPORTS.get(name, name) for name in foreign} <= {r.name for r in RUNTIME}
+    extra = {Requirement(line).name for line in EXTRAS["cluster"]}
+    assert extra == {"distributed"}
+    assert {IMPORTS.get(name, name) for name in foreign} <= {r.name for r in RUNTIME} | extra
 
 
 def test_environment_yml_names_the_dependencies_of_pyproject_in_the_same_ranges():
