@@ -62,7 +62,7 @@ def pictures(found: Found) -> dict[str, Picture]:
     bars: dict[str, dict[str, list]] = {}
     for cell, content in found:
         if "failed" not in content:
-            for name in FIGURES:
+            for name in [one for one in FIGURES if one in content["values"]]:
                 key = f"{name}.{content['stream']}.{content['scenario']}"
                 seeds = bars.setdefault(key, {}).setdefault(cell.label, [])
                 seeds.append(content["values"][name])
