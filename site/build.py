@@ -1,0 +1,70 @@
+"""Build the site in build/site, from the notebooks as they are stored and without a network.
+
+python site/build.py [options of sphinx-build]
+
+The originals are laid out in build/pages as they lie in the checkout, so that their links hold,
+beside the pages that `pages.py` makes. Exit status: that of sphinx-build.
+"""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from sphinx.cmd.build import build_main
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(HERE), str(ROOT)]
+
+import pages  # noqa: E402
+
+# What is laid out: pages, and the files that they link to or show.
+ORIGINALS = (
+    *("*.md", "LICENSE", "LICENSE-docs", "CITATION.cff", "data/README.md"),
+    *("notebooks/*.md", "notebooks/*.ipynb", "notebooks/img/*.png", "notebooks/img/*.svg"),
+)
+PAPER = re.compile(r"\[([\w-]+)\]\(((?:[\w-]+/)*)references\.bib\)")
+MODULE = re.compile(r"\]\(cltutor/([\w/]+)\.py\)")
+
+
+def main(arguments: list[str]) -> int:
+    """Lay the pages out and have Sphinx make HTML of them."""
+    laid = ROOT / "build" / "pages"
+    lay_out(laid)
+    options = ["-q", "-W", "--keep-going", "-c", str(HERE), "-d", str(ROOT / "build" / "read")]
+    status = build_main([*options, *arguments, str(laid), str(ROOT / "build" / "site")])
+    if not status:
+        print("The site is in build/site: open build/site/index.html in a browser.")
+    return status
+
+
+def lay_out(folder: Path) -> None:
+    """Write all pages below `folder`, those that changed alone, and remove what is of no page."""
+    made = {f"{name}.md": text.encode() for name, text in pages.made().items()}
+    for pattern in ORIGINALS:
+        for path in ROOT.glob(pattern):
+            content = path.read_bytes()
+            if path.suffix in (".md", ".ipynb"):
+                content = linked(content.decode()).encode()
+            made[path.relative_to(ROOT).as_posix()] = content
+    made["index.md"] = (HERE / "index.md").read_bytes()
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        if path.relative_to(folder).as_posix() not in made:
+            path.unlink()
+    for name, content in made.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def linked(text: str) -> str:
+    """A page whose links to papers and modules lead to the pages that stand for them here."""
+    text = PAPER.sub(r"[\1](\2references.md#\1)", text)
+    return MODULE.sub(lambda found: f"](api/cltutor.{found[1].replace('/', '.')}.md)", text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
