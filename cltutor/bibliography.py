@@ -1,4 +1,4 @@
-"""The papers that the kit names: reads notebooks/references.bib and writes an entry as a citation."""
+"""The papers that the kit names: notebooks/references.bib, and an entry as a citation."""
 
 import re
 import unicodedata
@@ -34,7 +34,7 @@ def read(text: str) -> dict[str, dict[str, str]]:
 
 
 def plain(value: str) -> str:
-    """A value as it is read: TeX's accents as letters, no braces. Raises ValueError at other TeX."""
+    """A value with letters for TeX's accents, without braces. Raises ValueError at other TeX."""
     text = " ".join(value.split()).replace("---", "—").replace("--", "–")
     text = re.sub(r"\\(?:ss|[lLoOi])(?![A-Za-z])", lambda found: LETTERS[found[0]], text)
     accented = r"\\(['`\"^~])\{?([A-Za-z])\}?"

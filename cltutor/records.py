@@ -72,7 +72,7 @@ def describe(seen: list[float]) -> str:
 
 
 def rows(record: dict) -> list[tuple[str, str, str]]:
-    """(what, the paper's number, the recorded one) of each claim, or of each setting's accuracies."""
+    """(what, the paper's number, the recorded one) of each claim, else of each setting."""
     first = record["runs"][0]
     if first["claims"]:
         return [

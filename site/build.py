@@ -6,7 +6,6 @@ The originals are laid out in build/pages as they lie in the checkout, so that t
 beside the pages that `pages.py` makes. Exit status: that of sphinx-build.
 """
 
-import os
 import re
 import shutil
 import sys
@@ -29,14 +28,17 @@ PAPER = re.compile(r"\[([\w-]+)\]\(((?:[\w-]+/)*)references\.bib\)")
 MODULE = re.compile(r"\]\(cltutor/([\w/]+)\.py\)")
 
 
-def main(arguments: list[str]) -> int:
-    """Lay the pages out and have Sphinx make HTML of them."""
-    laid = ROOT / "build" / "pages"
-    lay_out(laid)
-    options = ["-q", "-W", "--keep-going", "-c", str(HERE), "-d", str(ROOT / "build" / "read")]
-    status = build_main([*options, *arguments, str(laid), str(ROOT / "build" / "site")])
-    if not status:
-        print("The site is in build/site: open build/site/index.html in a browser.")
+def build(folder: Path, options: list[str] = ()) -> int:
+    """Lay out `folder`/pages and have Sphinx make `folder`/site of them; its exit status."""
+    pages, site = folder / "pages", folder / "site"
+    lay_out(pages)
+    # -W: a warning is a fault, such as a link that leads nowhere.
+    settings = ["-q", "-W", "--keep-going", "-c", str(HERE), "-d", str(folder / "read")]
+    status = build_main([*settings, *options, str(pages), str(site)])
+    # The front page shows some as HTML of its own, which Sphinx does not look into.
+    for picture in (ROOT / "notebooks" / "img").glob("*.png"):
+        (site / "notebooks" / "img").mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, site / "notebooks" / "img")
     return status
 
 
@@ -67,4 +69,7 @@ def linked(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = build(ROOT / "build", sys.argv[1:])
+    if status == 0:
+        print("The site is in build/site: open build/site/index.html in a browser.")
+    sys.exit(status)

@@ -14,6 +14,7 @@ author = "The cltutor authors"
 copyright = "The cltutor authors. Code MIT, prose, figures and recorded results CC BY 4.0"
 version = release = cltutor.__version__
 language = "en"
+smartquotes = False  # a quotation mark in a docstring is code more often than not
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 # README is the front page, by inclusion.
@@ -38,7 +39,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "cltutor"
 html_static_path = ["static"]
 html_css_files = ["cltutor.css"]
-html_copy_source = html_show_sourcelink = False
+html_copy_source = html_show_sourcelink = html_domain_indices = False
 # No column for the navigation of a section where there is none.
 html_sidebars = {name: [] for name in ("index", "results", "INSTRUCTORS", "CONTRIBUTING", "data/*")}
 html_theme_options = {

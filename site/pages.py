@@ -28,8 +28,8 @@ references
 """
 RESULTS = """# Recorded results
 
-What several seeds gave, as `cltutor results` shows it: the mean and, in brackets, the 95 % interval of one
-further run. Beside each record stands the command that renews it.
+What several seeds gave, as `cltutor results` shows it: the mean and, in brackets, the 95 % interval
+of one further run. Beside each record stands the command that renews it.
 
 ## The methods of notebook 01 side by side
 
@@ -41,7 +41,8 @@ further run. Beside each record stands the command that renews it.
 """
 API = """# API
 
-Every module of the package by the part that it belongs to; shapes, units and ranges stand with each function.
+Every module of the package by the part that it belongs to. Shapes, units and ranges stand with each
+function; *source* beside it leads to the file.
 
 """
 AUTODOC = """```{{eval-rst}}
@@ -52,8 +53,8 @@ AUTODOC = """```{{eval-rst}}
 ```
 """
 PARTS = {
-    "": "The core",
     "methods": "Methods",
+    "core": "The core",
     "nets": "Networks",
     "figures": "Figures",
     "panel": "Panels",
@@ -113,18 +114,28 @@ def modules() -> list[str]:
 
 
 def part_of(name: str) -> str:
-    """The sub-package that a module belongs to, "" for one of the core."""
-    _, part, *_ = name.split(".")
-    return part if hasattr(importlib.import_module(f"cltutor.{part}"), "__path__") else ""
+    """The sub-package that a module belongs to, or "core"."""
+    part = name.split(".")[1]
+    return part if hasattr(importlib.import_module(f"cltutor.{part}"), "__path__") else "core"
 
 
 def contents() -> str:
-    """The list of all modules by parts."""
-    text = API
-    for part in dict.fromkeys(["", *map(part_of, modules())]):
-        listed = "\n".join(name for name in modules() if part_of(name) == part)
-        text += f"```{{toctree}}\n:caption: {PARTS.get(part, part)}\n\n{listed}\n```\n\n"
+    """The list of all modules by parts, each with the first sentence of its docstring."""
+    text, listed = API, {}
+    for name in modules():
+        listed.setdefault(part_of(name), []).append(name)
+    for part in sorted(listed, key=[*PARTS, *listed].index):
+        title = PARTS.get(part, part)
+        lines = [f"- [{name}]({name}.md): {summary(name)}" for name in listed[part]]
+        names = "\n".join(listed[part])
+        text += f"## {title}\n\n" + "\n".join(lines)
+        text += f"\n\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n{names}\n```\n\n"
     return text
+
+
+def summary(name: str) -> str:
+    """The first paragraph of a module's docstring in one line."""
+    return " ".join(importlib.import_module(name).__doc__.strip().split("\n\n")[0].split())
 
 
 def module(name: str) -> str:
