@@ -3,9 +3,9 @@
     python benchmarks/memory.py [00 01 ...]
 
 Prints for each notebook (default: all) in `quick`, from an empty cache, the largest amount that
-its kernel and the workers of its fits held at one time, in MB. What processes share counts once
-(PSS, which Linux alone tells). JupyterLab comes on top. `peak_mb` of a record, which the README
-shows, is that of the largest single process.
+its kernel and the workers of its fits held at one time, in MB: what each has for itself, and once
+what they share, such as PyTorch's libraries. JupyterLab comes on top. `peak_mb` of a record, which
+the README shows, is that of the largest single process.
 """
 
 import argparse
@@ -25,11 +25,13 @@ EVERY = 0.2  # seconds between looks
 
 def held(process: psutil.Process) -> float:
     """MB that all processes below `process` hold now."""
-    total = 0
+    own, shared = 0, [0]
     for child in process.children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it has just ended
-            total += child.memory_full_info().pss
-    return total / 2**20
+            memory = child.memory_full_info()
+            own += memory.uss
+            shared.append(memory.rss - memory.uss)
+    return (own + max(shared)) / 2**20
 
 
 def peak(name: str) -> float:

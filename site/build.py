@@ -22,44 +22,48 @@ import pages  # noqa: E402
 # What is laid out: pages, and the files that they link to or show.
 ORIGINALS = (
     *("*.md", "LICENSE", "LICENSE-docs", "CITATION.cff", "data/README.md"),
-    *("notebooks/*.md", "notebooks/*.ipynb", "notebooks/img/*.png", "notebooks/img/*.svg"),
+    *("notebooks/*.md", "notebooks/*.ipynb", "notebooks/img/*.png"),
 )
 PAPER = re.compile(r"\[([\w-]+)\]\(((?:[\w-]+/)*)references\.bib\)")
 MODULE = re.compile(r"\]\(cltutor/([\w/]+)\.py\)")
 
 
 def build(folder: Path, options: list[str] = ()) -> int:
-    """Lay out `folder`/pages and have Sphinx make `folder`/site of them; its exit status."""
-    pages, site = folder / "pages", folder / "site"
-    lay_out(pages)
-    # -W: a warning is a fault, such as a link that leads nowhere.
-    settings = ["-q", "-W", "--keep-going", "-c", str(HERE), "-d", str(folder / "read")]
-    status = build_main([*settings, *options, str(pages), str(site)])
-    # The front page shows some as HTML of its own, which Sphinx does not look into.
-    for picture in (ROOT / "notebooks" / "img").glob("*.png"):
-        (site / "notebooks" / "img").mkdir(parents=True, exist_ok=True)
-        shutil.copy(picture, site / "notebooks" / "img")
+    """Lay out `folder`/pages and have Sphinx make `folder`/site of them; its exit status.
+
+    An earlier site stays until the new one is whole, and leaves nothing behind in it.
+    """
+    source, site, part = folder / "pages", folder / "site", folder / "site.part"
+    lay_out(source)
+    shutil.rmtree(part, ignore_errors=True)
+    # -W: a warning is a fault, such as a link that leads nowhere. -E: read all anew.
+    settings = ["-q", "-W", "--keep-going", "-E", "-c", str(HERE), "-d", str(folder / "read")]
+    status = build_main([*settings, *options, str(source), str(part)])
+    if status == 0:
+        # The front page shows some as HTML of its own, which Sphinx does not look into.
+        (part / "notebooks" / "img").mkdir(parents=True, exist_ok=True)
+        for picture in (ROOT / "notebooks" / "img").glob("*.png"):
+            shutil.copy(picture, part / "notebooks" / "img")
+        shutil.rmtree(site, ignore_errors=True)
+        part.rename(site)
     return status
 
 
 def lay_out(folder: Path) -> None:
-    """Write all pages below `folder`, those that changed alone, and remove what is of no page."""
-    made = {f"{name}.md": text.encode() for name, text in pages.made().items()}
+    """Write all pages below `folder`, which holds nothing else afterwards."""
+    laid = {f"{name}.md": text.encode() for name, text in pages.made().items()}
     for pattern in ORIGINALS:
         for path in ROOT.glob(pattern):
             content = path.read_bytes()
             if path.suffix in (".md", ".ipynb"):
                 content = linked(content.decode()).encode()
-            made[path.relative_to(ROOT).as_posix()] = content
-    made["index.md"] = (HERE / "index.md").read_bytes()
-    for path in [path for path in folder.rglob("*") if path.is_file()]:
-        if path.relative_to(folder).as_posix() not in made:
-            path.unlink()
-    for name, content in made.items():
+            laid[path.relative_to(ROOT).as_posix()] = content
+    laid["index.md"] = (HERE / "index.md").read_bytes()
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, content in laid.items():
         path = folder / name
-        if not path.is_file() or path.read_bytes() != content:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def linked(text: str) -> str:
