@@ -25,6 +25,7 @@ from cltutor import bibliography, notebook, recipe, records
 # Sphinx and its extensions warn each other of what is to change.
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 pytestmark += [pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")]
+pytestmark += [pytest.mark.timeout(3600 if os.environ.get("CLTUTOR_EVERY_PAGE") else 900)]
 ROOT = Path(__file__).parents[1]
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 TAG = re.compile(r"<(\w+)\s([^<>]*)>")
