@@ -4,6 +4,7 @@
     python3 start.py test [options]   run the tests
     python3 start.py lab [options]    open the notebooks in JupyterLab
     python3 start.py notebooks        execute the notebooks again and store their outputs
+    python3 start.py site             build the web site in build/site
 
 Everything runs in this folder. The first call installs the versions of requirements.lock, later
 ones start at once. TORCH_INDEX, a package index, says where torch and torchvision come from (such
@@ -35,8 +36,10 @@ COMMANDS = {
     "test": ("dev", [str(PYTHON), "-m", "pytest"]),
     "lab": ("", [str(CLTUTOR), "lab"]),
     "notebooks": ("", [str(CLTUTOR), "notebooks"]),
+    "site": ("site", [str(PYTHON), str(ROOT / "site" / "build.py")]),
 }
-USAGE = "usage: python3 start.py run|test|lab|notebooks [options of the command]"
+EXTRAS = ["", "site", "dev"]
+USAGE = "usage: python3 start.py run|test|lab|notebooks|site [options of the command]"
 
 
 class SetupError(Exception):
@@ -71,13 +74,11 @@ def main(arguments: list) -> int:
 def set_up(extra: str) -> None:
     """Make .venv hold the locked versions with `extra`; nothing is done if the stamp says so."""
     version = _version_of_venv()
-    # Whoever has the extra "dev" has all that the plain install has.
-    if (
-        version
-        and CLTUTOR.exists()
-        and _stamp() in (fingerprint(extra, version), fingerprint("dev", version))
-    ):
-        return
+    # Each extra has all that those before it have.
+    enough = EXTRAS[EXTRAS.index(extra) :]
+    if version and CLTUTOR.exists():
+        if _stamp() in [fingerprint(one, version) for one in enough]:
+            return
     if VENV.exists() and not (version and _quiet(PYTHON, "-m", "pip", "--version")):
         _set_aside()
     # Without its stamp an install that is cut short is begun again.

@@ -230,16 +230,8 @@ def _print_record(label: str, record: dict) -> None:
     stale = ", earlier settings" if records.is_stale(record) else ""
     console.print(f"\n{label} ({record['date']}{stale}): {record['command']}", soft_wrap=True)
     table = Table("", "paper", "recorded: mean [95 % of one further run]")
-    for claim in record["runs"][0]["claims"]:
-        paper = "" if claim["paper"] is None else f"{claim['paper']:.3f} ({claim['source']})"
-        seen = records.claim_values(record, claim["name"])
-        table.add_row(claim["text"], paper, records.describe(seen))
-    if not record["runs"][0]["claims"]:
-        for setting in dict.fromkeys(run["setting"] for run in record["runs"]):
-            measured = next(run for run in record["runs"] if run["setting"] == setting)["values"]
-            for name in [name for name in ("acc", "fakes", "reverse") if name in measured]:
-                seen = records.values(record, name, setting)
-                table.add_row(f"{name.upper()}, {setting}", "", records.describe(seen))
+    for row in records.rows(record):
+        table.add_row(*row)
     console.print(table)
 
 

@@ -72,6 +72,27 @@ def describe(seen: list[float]) -> str:
     return f"{np.mean(seen):.3f} [{low:.3f}, {high:.3f}], {len(seen)} seeds"
 
 
+def rows(record: dict) -> list[tuple[str, str, str]]:
+    """(what, the paper's number, the recorded one) of each claim, else of each setting."""
+    first = record["runs"][0]
+    if first["claims"]:
+        return [
+            (
+                claim["text"],
+                "" if claim["paper"] is None else f"{claim['paper']:.3f} ({claim['source']})",
+                describe(claim_values(record, claim["name"])),
+            )
+            for claim in first["claims"]
+        ]
+    measured = {run["setting"]: run["values"] for run in reversed(record["runs"])}
+    return [
+        (f"{name.upper()}, {setting}", "", describe(values(record, name, setting)))
+        for setting in dict.fromkeys(run["setting"] for run in record["runs"])
+        for name in ("acc", "fakes", "reverse")
+        if name in measured[setting]
+    ]
+
+
 def config_hash(config: dict) -> str:
     """A short hash of settings, to tell a record of today's settings from an older one."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]

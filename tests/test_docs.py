@@ -1,6 +1,7 @@
 """The prose: its links, citations, commands and numbers are those of the kit.
 
-`python -m tests.test_docs` writes the table of recorded results into README.md again.
+`python -m tests.test_docs` writes into README.md again what is read from elsewhere: the table of
+recorded results, the memory of each notebook, the links to Binder and Colab.
 """
 
 import importlib.util
@@ -8,18 +9,22 @@ import os
 import re
 import shlex
 from pathlib import Path
+from urllib.parse import quote
 
 import nbformat
 import pytest
 import typer
+import yaml
 
-from cltutor import claims, cli, notebook, recipe, records, runs
+from cltutor import bibliography, claims, cli, notebook, recipe, records, runs
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 NOTEBOOKS = ROOT / "notebooks"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-HOSTS = {"doi.org", "arxiv.org"}  # what prose may name: papers, and no package index
+OPEN, OPENED = "<!-- open:begin -->", "<!-- open:end -->"
+# What prose may name: papers, what opens a notebook, and no package index.
+HOSTS = {"doi.org", "arxiv.org", "mybinder.org", "colab.research.google.com", "github.com"}
 
 # What stands in for the past; the published number; where the recorded ones are: record,
 # measurement, setting. Published: van de Ven & Tolias 2019, table 4, class-incremental split MNIST.
@@ -73,6 +78,43 @@ def with_results(text: str) -> str:
     return f"{head}{BEGIN}\n\n{results_table()}\n\n{END}{rest.split(END)[1]}"
 
 
+def with_memory(text: str) -> str:
+    """README's text whose table of notebooks ends in MB: the largest process of a recorded run."""
+    for name in notebook.names():
+        record = records.notebook(name, "quick")
+        seen = [run["peak_mb"] for run in record["runs"] if run["peak_mb"]] if record else []
+        shown = f"{max(seen):,}" if seen else "–"
+        row = rf"^(\| \[..\]\(notebooks/{name}\.ipynb\) (?:\|[^|\n]*){{4}}\|)[^|\n]*\|$"
+        text = re.sub(row, rf"\1 {shown} |", text, flags=re.MULTILINE)
+    return text
+
+
+def opening(address: str | None) -> str:
+    """What opens the notebooks of the repository at `address` on Binder and on Colab."""
+    if address is None:
+        return (
+            "Links that open the notebooks there need the address of this repository: write it\n"
+            "behind `repository-code:` in `CITATION.cff`, and `python -m tests.test_docs` puts\n"
+            "them here."
+        )
+    place = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git|/)?", address)
+    where = f"gh/{place[1]}" if place else f"git/{quote(address, safe='')}"
+    binder = f"https://mybinder.org/v2/{where}/HEAD?urlpath=lab/tree/notebooks"
+    lines = [f"[Open the notebooks on Binder]({binder})."]
+    if place:
+        colab = f"https://colab.research.google.com/github/{place[1]}/blob/HEAD/notebooks"
+        each = [f"[{name[:2]}]({colab}/{name}.ipynb)" for name in notebook.names()]
+        lines.append(f"A notebook on Colab: {', '.join(each)}.")
+    return "\n".join(lines)
+
+
+def renewed(text: str) -> str:
+    """README's text with all that is read from elsewhere as it is there."""
+    address = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8")).get("repository-code")
+    head, rest = with_memory(with_results(text)).split(OPEN)
+    return f"{head}{OPEN}\n\n{opening(address)}\n\n{OPENED}{rest.split(OPENED)[1]}"
+
+
 def pages() -> dict[Path, str]:
     """The prose of every page, notebooks' Markdown cells included."""
     paths = [*ROOT.glob("*.md"), *ROOT.glob("data/*.md"), *NOTEBOOKS.glob("*.md")]
@@ -124,35 +166,11 @@ def broken(page: Path, text: str, all_pages: dict[Path, str]) -> list[str]:
             found.append(f"{target}: {path.name} has no such entry")
         if picture and len(label) < 20:
             found.append(f"{target}: a picture without a description")
-        if path.name == "references.bib" and label not in bibliography(path.read_text("utf-8")):
+        if path.name == "references.bib" and label not in bibliography.read(
+            path.read_text("utf-8")
+        ):
             found.append(f"{label}: no such key in references.bib")
     return found
-
-
-def bibliography(text: str) -> dict[str, dict[str, str]]:
-    """{key: {field: value}} of a BibTeX file whose values are in braces. Raises ValueError."""
-    entries, rest = {}, text.strip()
-    while rest:
-        head = re.match(r"@(\w+)\{([\w-]+),", rest)
-        if head is None:
-            raise ValueError(f"no entry begins at {rest[:40]!r}")
-        fields, rest = {"type": head[1]}, rest[head.end() :].lstrip()
-        while not rest.startswith("}"):
-            field = re.match(r"(\w+)\s*=\s*\{", rest)
-            if field is None:
-                raise ValueError(f"{head[2]}: no field begins at {rest[:40]!r}")
-            depth, at = 1, field.end()
-            while depth:
-                if at == len(rest):
-                    raise ValueError(f"{head[2]}: the braces of {field[1]} do not match")
-                depth += {"{": 1, "}": -1}.get(rest[at], 0)
-                at += 1
-            fields[field[1]] = rest[field.end() : at - 1]
-            rest = rest[at:].lstrip().removeprefix(",").lstrip()
-        if head[2] in entries:
-            raise ValueError(f"{head[2]} is there twice")
-        entries[head[2]], rest = fields, rest[1:].lstrip()
-    return entries
 
 
 def unknown_command(line: str) -> str | None:
@@ -224,7 +242,7 @@ def missing_paths(text: str) -> list[str]:
 
     NAME and FILE stand for any; cltutor/_data and _notebooks are in the wheel only.
     """
-    folders = "cltutor|tests|data|notebooks|benchmarks"
+    folders = "cltutor|tests|data|notebooks|benchmarks|site"
     path = re.compile(rf"(?:{folders})/[\w./-]*|[\w-]+\.(?:toml|yml|lock|md|bib)")
     named = [word for line in code(text) for word in line.split() if path.fullmatch(word)]
     roots = (ROOT, NOTEBOOKS)
@@ -269,7 +287,7 @@ def test_glossary():
 
 
 def test_references():
-    entries = bibliography((NOTEBOOKS / "references.bib").read_text(encoding="utf-8"))
+    entries = bibliography.read((NOTEBOOKS / "references.bib").read_text(encoding="utf-8"))
     for key, fields in entries.items():
         assert {"author", "title", "year"} <= set(fields), key
         unpublished = fields["type"] == "misc" and "unpublished" in fields.get("howpublished", "")
@@ -289,7 +307,18 @@ def test_references():
 )
 def test_a_damaged_bibliography_is_noticed(text, words):
     with pytest.raises(ValueError, match=words):
-        bibliography(text)
+        bibliography.read(text)
+
+
+def test_a_citation():
+    text = r"""@article{wu2018, author = {Wu, J{\"a}n and de {\L}ee, S{\'\i}d}, year = {2018},
+      title = {{GANs} a--b}, journal = {J}, pages = {1--2}, doi = {10.1/x}, eprint = {1809.1}}"""
+    assert bibliography.citation(bibliography.read(text)["wu2018"]) == (
+        "Jän Wu and Síd de Łee (2018). *GANs a–b*. J, 1–2. "
+        "[doi:10.1/x](https://doi.org/10.1/x). [arXiv:1809.1](https://arxiv.org/abs/1809.1)."
+    )
+    with pytest.raises(ValueError, match="no such TeX"):
+        bibliography.plain(r"{\unknown}")
 
 
 @EACH
@@ -338,11 +367,36 @@ def test_readme_lists_the_notebooks():
     rows = [line for line in PAGES[README].splitlines() if line.startswith("|")]
     linked = [Path(target) for row in rows for _, _, target in links(row)]
     assert [path.stem for path in linked if path.suffix == ".ipynb"] == notebook.names()
+    shown = [row for row in rows if ".ipynb" in row]
+    assert {row.count(" | ") for row in shown} == {5}
 
 
-def test_readme_shows_the_recorded_results():
+def test_readme_shows_what_is_read_from_elsewhere():
     text = PAGES[README]
-    assert text == with_results(text), "run python -m tests.test_docs"
+    assert text == renewed(text), "run python -m tests.test_docs"
+
+
+def test_another_memory_is_noticed():
+    text = PAGES[README]
+    (first, *_) = [line for line in text.splitlines() if "00_forgetting.ipynb" in line]
+    assert re.search(r"\| [\d,]+ \|$", first)
+    changed = text.replace(first, re.sub(r"\| [\d,]+ \|$", "| 1 |", first))
+    assert changed != text and with_memory(changed) == text
+
+
+@pytest.mark.parametrize(
+    ("address", "binder", "colab"),
+    [
+        ("https://github.com/me/kit.git", "/v2/gh/me/kit/HEAD?", "google.com/github/me/kit/blob/"),
+        ("https://git.example/me/kit", "/v2/git/https%3A%2F%2Fgit.example%2Fme%2Fkit/HEAD?", None),
+    ],
+)
+def test_the_address_of_the_repository_opens_notebooks(address, binder, colab):
+    told = opening(address)
+    assert binder in told
+    opened = re.findall(r"\((\S+)\.ipynb\)", told)
+    assert [Path(path).name for path in opened] == (notebook.names() if colab else [])
+    assert all(colab in path for path in opened)
 
 
 def test_another_number_in_the_results_is_noticed():
@@ -368,6 +422,16 @@ def test_the_results_are_those_of_the_records(tmp_path, monkeypatch):
     assert "earlier settings" in results_table().splitlines()[0]
 
 
+TEX = re.compile(r"\$[^$\n]+\$|\\\(|\\begin\{")
+
+
+@EACH
+def test_formulas_are_plain_text(path):
+    """TeX would have to be set by MathJax, which the site does not hold."""
+    assert TEX.findall(plain(PAGES[path])) == []
+    assert TEX.search("so $R_{ij}$ is") and TEX.search(r"\begin{align}")
+
+
 @EACH
 def test_no_other_host_is_named(path):
     hosts = re.findall(r"\b((?:[\w-]+\.)+(?:org|com|net|io|dev))\b", PAGES[path])
@@ -376,5 +440,5 @@ def test_no_other_host_is_named(path):
 
 if __name__ == "__main__":
     part = README.with_name(f".README.md.{os.getpid()}")
-    part.write_text(with_results(README.read_text(encoding="utf-8")), encoding="utf-8")
+    part.write_text(renewed(README.read_text(encoding="utf-8")), encoding="utf-8")
     os.replace(part, README)

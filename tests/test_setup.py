@@ -179,8 +179,8 @@ def test_one_version_everywhere():
         *[
             (name, set())
             for name in (
-                ".ci/run .github/workflows/ci.yml CITATION.cff Makefile cltutor/install.py "
-                "environment.yml pyproject.toml requirements.lock start.py"
+                ".ci/run .github/workflows/ci.yml .github/workflows/site.yml Makefile "
+                "cltutor/install.py environment.yml pyproject.toml requirements.lock start.py"
             ).split()
         ],
     ],
@@ -271,8 +271,9 @@ def test_first_run_installs_and_the_second_starts_at_once(start, capfd):
 def test_each_command_starts_what_it_says(start):
     assert start.main(["test", "-k", "x"]) == 0
     assert calls(start) == ["venv", WITH_DEV, ["python", "-m", "pytest", "-k", "x"]]
-    assert start.main(["lab"]) == start.main(["notebooks"]) == 0
-    assert calls(start) == [["cltutor", "lab"], ["cltutor", "notebooks"]]
+    assert start.main(["lab"]) == start.main(["notebooks"]) == start.main(["site"]) == 0
+    site = ["python", str(start.ROOT / "site" / "build.py")]
+    assert calls(start) == [["cltutor", "lab"], ["cltutor", "notebooks"], site]
 
 
 def test_tests_after_a_plain_install_add_the_extra_once(start):
@@ -281,6 +282,17 @@ def test_tests_after_a_plain_install_add_the_extra_once(start):
     assert calls(start)[-2:] == [WITH_DEV, ["python", "-m", "pytest"]]
     start.main(["run"])
     assert calls(start) == RUN
+
+
+def test_each_extra_holds_what_those_before_it_hold(start):
+    start.main(["run"])
+    start.main(["site"])
+    assert calls(start)[-2] == "-e .[site]"
+    start.main(["run"])
+    start.main(["site"])
+    assert [call for call in calls(start) if isinstance(call, str)] == []
+    start.main(["test"])
+    assert calls(start)[0] == WITH_DEV
 
 
 @pytest.mark.parametrize("changed", ["requirements.lock", "pyproject.toml", "python", "index"])
@@ -467,7 +479,7 @@ def test_the_second_waits_until_the_first_has_ended_or_died(tmp_path):
 
 
 @posix_only
-@pytest.mark.parametrize("target", ["run", "test", "lab", "notebooks"])
+@pytest.mark.parametrize("target", ["run", "test", "lab", "notebooks", "site"])
 def test_make_is_thin_over_start(target):
     dry = ["make", "--dry-run", "--no-print-directory", target, "ARGS=--seed 1"]
     answer = subprocess.run(dry, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -478,7 +490,7 @@ def test_make_is_thin_over_start(target):
 def test_make_alone_prints_the_targets():
     answer = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert re.findall(r"^make (\w+)", answer.stdout, re.MULTILINE) == [
-        *("run", "test", "lab", "notebooks", "lock")
+        *("run", "test", "lab", "notebooks", "site", "lock")
     ]
 
 
@@ -519,3 +531,23 @@ def test_workflow_runs_what_it_should():
     assert all((ROOT / path).is_file() for path in tests.split()[3:])
     used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
     assert all(re.fullmatch(r"actions/[\w-]+@v\d+", action) for action in used)
+
+
+def test_the_site_goes_out_only_after_all_its_pages_were_looked_at():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    built, deployed = workflow["jobs"]["build"], workflow["jobs"]["deploy"]
+    assert built["env"]["CLTUTOR_EVERY_PAGE"] and deployed["needs"] == "build"
+    assert deployed["permissions"] == {"pages": "write", "id-token": "write"}
+    steps = [step.get("run") or step["uses"] for step in built["steps"] + deployed["steps"]]
+    assert [re.sub(r"@v\d+$", "", step) for step in steps] == [
+        "actions/checkout",
+        "actions/setup-python",
+        "python start.py test tests/test_site.py",
+        "python start.py site",
+        "actions/configure-pages",
+        "actions/upload-pages-artifact",
+        "actions/deploy-pages",
+    ]
+    (upload,) = [step for step in built["steps"] if "upload" in step.get("uses", "")]
+    assert upload["with"] == {"path": "build/site"}
