@@ -10,7 +10,13 @@ from cltutor.data import Dataset
 
 
 def now(device: str = "cpu") -> float:
-    """Seconds, after all work on the device is done."""
+    """Seconds, after all work on the device is done.
+
+    On the CPU with one torch thread those that this process computes: what else the machine does
+    meanwhile does not count.
+    """
+    if device == "cpu" and torch.get_num_threads() == 1:
+        return time.process_time()
     if device != "cpu":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -43,10 +49,9 @@ def ratios(a: list[float], b: list[float]) -> list[float]:
     return [x / y for x, y in zip(a, b, strict=True)]
 
 
-def spread(values: list[float], digits: int = 2) -> str:
-    """The median, the lowest and the highest."""
-    middle, low, high = statistics.median(values), min(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+def spread(values: list[float]) -> str:
+    """The median, the lowest and the highest, in three digits."""
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 def product_rate(device: str, dtype: torch.dtype, sizes: tuple[int, ...] = ()) -> float:
