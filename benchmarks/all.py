@@ -1,10 +1,13 @@
 """The kit beside its peers, in one command of some minutes; writes benchmarks/results.md.
 
-    python benchmarks/all.py [--parts dgr ewc gdumb ddim rate panel figure] [--repeats 5]
+    python benchmarks/all.py [--parts dgr ewc gdumb ddim rate panel figure]
+        [--repeats 5] [--shorten 1]
 
 Every comparison is a ratio of two times, taken in turn, `repeats` times after a round that warms
-up. With --parts only those are measured; the others stay in the results as they were. The results
-say of each part when and under what load it was measured.
+up. With --parts only those are measured; the others stay in the results as they were (with no part
+named the page is only written anew). The results say of each part when and under what load it was
+measured. --shorten divides the passes over the
+data in what is compared with Avalanche, for a first look or a busy machine.
 
 DGR, EWC and GDumb are compared with Avalanche, which is no dependency of the kit. In an environment
 of its own: `pip install -e . avalanche-lib diffusers`. Without it these comparisons are left out,
@@ -29,8 +32,9 @@ import torch
 
 from benchmarks import dgr, peers
 from benchmarks.common import in_turn, product_rate, seconds
-from benchmarks.report import PARTS, Found, Row, circumstances, keep
+from benchmarks.report import PARTS, Found, Row, circumstances, keep, page
 from cltutor import recipe
+from cltutor.files import write_whole
 from cltutor.training import train
 
 HERE = Path(__file__).parent
@@ -121,19 +125,19 @@ def shows_a_figure(cell) -> bool:
     return any("<img " in data.get("text/html", "") for data in shown)
 
 
-WORKS: dict[str, Callable[[int], Found]] = {
-    **{method: peers.part_of(method) for method in peers.TITLES},
-    **dict(ddim=sampler, rate=rate, panel=panel, figure=figure),
-}
+def works(shorten: int) -> dict[str, Callable[[int], Found]]:
+    """What measures each part; `shorten` as for the option."""
+    beside = {method: partial(peers.part, method, shorten) for method in peers.TITLES}
+    return beside | dict(ddim=sampler, rate=rate, panel=panel, figure=figure)
 
 
-def measure(name: str, repeats: int) -> Found | None:
+def measure(name: str, shorten: int, repeats: int) -> Found | None:
     """What a part finds, printed; None, and a line, where its peer is not installed."""
     module, install = NEEDS.get(name, ("cltutor", ""))
     if importlib.util.find_spec(module) is None:
         print(f"The part {name} is left out: there is no {module} ({install}).", flush=True)
         return None
-    found = WORKS[name](repeats)
+    found = works(shorten)[name](repeats)
     for cells in [*(row.cells() for row in found.rows), *found.values, *zip(found.notes)]:
         print(*cells, sep="  ", flush=True)
     return found
@@ -144,21 +148,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--shorten", type=int, default=1, help="divide passes by it")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=HERE, help="the folder of results.md")
     chosen = parser.parse_args(arguments)
-    if chosen.repeats < 1 or chosen.threads < 1:
-        parser.error(f"--repeats {chosen.repeats}, --threads {chosen.threads}: at least 1 each.")
+    for name in ("repeats", "shorten", "threads"):
+        if (value := getattr(chosen, name)) < 1:
+            parser.error(f"--{name} {value}: at least 1.")
     if not chosen.out.is_dir():
         parser.error(f"--out {chosen.out}: there is no such folder.")
     torch.set_num_threads(chosen.threads)
     for name in chosen.parts:
         about = circumstances(chosen.threads, chosen.repeats)
-        found = measure(name, chosen.repeats)
+        found = measure(name, chosen.shorten, chosen.repeats)
         if found is not None:
             keep(chosen.out, name, about, found)
+    write_whole(chosen.out / "results.md", page(chosen.out).encode())
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ INTRODUCTION = """# The kit beside its peers
 Written by `python benchmarks/all.py`, which renews it in some minutes; nothing here is written by
 hand. Each ratio is of two times that were taken in turn, A B A B and so on. What was predicted was
 written down before anything was measured, and settings were not sought to make it true. A load
-average well above zero, at the end, says that the machine had other work beside."""
+average well above zero, at the end, says that the machine had other work beside: that lengthens
+what "other values" tells, each of which was measured once."""
 PEERS = Path(__file__).with_name("peers.md")
 
 
@@ -90,24 +91,25 @@ def circumstances(threads: int, rounds: int) -> dict[str, str]:
 
 
 def keep(folder: Path, part: str, about: dict[str, str], found: Found) -> None:
-    """Write what a part found to FOLDER/results, and the page of all parts there anew."""
+    """Write what a part found to FOLDER/results, where `page` finds it."""
     (folder / "results").mkdir(exist_ok=True)
     told = {"about": about} | asdict(found)
     content = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
     write_whole(folder / "results" / f"{part}.json", content.encode())
-    write_whole(folder / "results.md", page(folder).encode())
 
 
 def page(folder: Path) -> str:
     """The whole page, of all parts that FOLDER/results holds, in the order of PARTS."""
     paths = {name: folder / "results" / f"{name}.json" for name in PARTS}
     kept = {name: json.loads(p.read_text("utf-8")) for name, p in paths.items() if p.exists()}
+    missing = " ".join(name for name in PARTS if name not in kept)
     rows = [Row(**row).cells() for one in kept.values() for row in one["rows"]]
     notes = [f"- {note}" for one in kept.values() for note in one["notes"]]
     values = [tuple(value) for one in kept.values() for value in one["values"]]
     abouts = [(f"`{name}`", *one["about"].values()) for name, one in kept.items()]
-    head = ("part", *next(iter(kept.values()))["about"])
-    parts = [INTRODUCTION, "## Ratios", table(HEAD, rows), "\n".join(notes)]
+    head = ("part", *next(iter(kept.values()), {"about": ()})["about"])
+    wanted = f"Not measured yet: `python benchmarks/all.py --parts {missing}`." if missing else ""
+    parts = [INTRODUCTION, wanted, "## Ratios", table(HEAD, rows), "\n".join(notes)]
     if values:
         parts += ["## Other values", table(("what", "measured", "aim"), values)]
     parts += ["## When and where", table(head, abouts), PEERS.read_text(encoding="utf-8")]
