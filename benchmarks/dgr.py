@@ -9,23 +9,15 @@ that rate as a fraction of the best square matrix product measured in the same r
 """
 
 import argparse
-import time
 from collections import defaultdict
 from contextlib import contextmanager
 
 import torch
 
+from benchmarks.common import noise_images, now, product_rate
 from cltutor import cache, recipe
-from cltutor.data import Dataset
 from cltutor.methods import dgr
 from cltutor.streams import split
-
-
-def images(rng: torch.Generator) -> Dataset:
-    """Random 28x28 images: the time of a step does not depend on what they show."""
-    x = torch.randint(0, 256, (4000, 1, 28, 28), generator=rng, dtype=torch.uint8)
-    y = torch.arange(4000) % 10
-    return Dataset("noise", x, y, x[:100], y[:100], 255, tuple("0123456789"), "")
 
 
 @contextmanager
@@ -56,30 +48,9 @@ def stopwatch(spent: dict, device: str):
             setattr(owner, attribute, originals[name])
 
 
-def now(device: str) -> float:
-    """Seconds, after all work on the device is done."""
-    if device != "cpu":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def product_rate(device: str, dtype: torch.dtype) -> float:
-    """Operations per second of the best of some square matrix products."""
-    best = 0.0
-    for n in (256, 512, 1024, 2048) if device == "cpu" else (2048, 4096, 8192):
-        a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-        torch.mm(a, b)
-        repeats = max(1, 2**33 // n**3)
-        start = now(device)
-        for _ in range(repeats):
-            torch.mm(a, b)
-        best = max(best, repeats * 2 * n**3 / (now(device) - start))
-    return best
-
-
-def measure(device: str, precision: str, steps: int) -> None:
-    """Print the table of one precision."""
-    stream = split(images(torch.Generator().manual_seed(0)))
+def step(device: str, precision: str, steps: int) -> tuple[float, dict[str, float], int]:
+    """Seconds of a step of the second experience, those of its parts, its operations."""
+    stream = split(noise_images(28, 4000))
     cfg = dgr.Config(**dgr.PRESETS["vandeven"] | {"steps": steps + 5})
     first = dgr.Config(**dgr.PRESETS["vandeven"] | {"steps": 1})
     carried = [tick for tick in dgr.run(stream, first, device=device)][1].carried
@@ -97,8 +68,13 @@ def measure(device: str, precision: str, steps: int) -> None:
                 next(ticks)
         seconds = (now(device) - start) / steps
     spent = {name: value / steps for name, value in spent.items()}
-    spent["forward"] = seconds - sum(spent.values())
-    rate = product_rate(device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    return seconds, spent | {"forward": seconds - sum(spent.values())}, operations
+
+
+def report(device: str, precision: str, steps: int) -> None:
+    """Print the table of one precision."""
+    seconds, spent, operations = step(device, precision, steps)
+    rate = product_rate(device, getattr(torch, precision))
     print(f"{precision}: {1e3 * seconds:.2f} ms per step, {operations / 1e9:.3f} G operations")
     for name in ("sampling", "forward", "backward", "optimiser"):
         print(f"  {name:10}{1e3 * spent[name]:8.2f} ms {spent[name] / seconds:6.0%}")
@@ -118,4 +94,4 @@ if __name__ == "__main__":
     torch.set_num_threads(options.threads)
     print(cache.environment(options.device, "float32 and bfloat16", options.threads))
     for precision in ("float32", "bfloat16"):
-        measure(options.device, precision, options.steps)
+        report(options.device, precision, options.steps)

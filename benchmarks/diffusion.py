@@ -10,55 +10,33 @@ of distillation beside its passes is in distillation.py.
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
 from diffusers import DDIMScheduler
 
+from benchmarks.common import in_turn, noise_images, ratios, seconds, spread
 from cltutor import diffusion, recipe
-from cltutor.data import Dataset
 from cltutor.methods import diffusion_replay
 from cltutor.streams import split
 
 BATCH = 64
 
 
-def milliseconds(work: Callable[[], object]) -> float:
-    """What calling it once takes."""
-    start = time.perf_counter()
-    work()
-    return 1e3 * (time.perf_counter() - start)
+def samplers(steps: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds of our DDIM, that of diffusers, a bare loop, and the network alone.
 
-
-def in_turn(works: dict[str, Callable], repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of each, `repeats` times, in turn, so that all meet the same load."""
-    spent = {name: [] for name in works}
-    for n in range(repeats + 1):
-        for name, work in works.items():
-            took = milliseconds(work)
-            if n:  # the first round warms up
-                spent[name].append(took)
-    return spent
-
-
-def ratio(a: list[float], b: list[float]) -> str:
-    """Median of the ratios of neighbours, and their quartiles."""
-    low, middle, high = statistics.quantiles([x / y for x, y in zip(a, b, strict=True)], n=4)
-    return f"{middle:.3f} (quartiles {low:.3f} to {high:.3f})"
-
-
-def samplers(steps: int, repeats: int) -> None:
-    """Our DDIM, that of diffusers, a bare loop, and the network alone."""
+    Raises SystemExit where the two would go over other times, AssertionError where they give other
+    images.
+    """
     cfg = recipe.configure("diffusion_replay", "laptop")[1]
-    stream = split(noise_images(), 2)
+    stream = split(noise_images(14), 2)
     generator = diffusion_replay.networks(stream, cfg)["generator"].eval()
     x, ab = torch.randn(BATCH, *stream.shape), generator.ab
-    times = diffusion.timesteps(len(ab), steps)
     theirs = DDIMScheduler(timestep_spacing="trailing", clip_sample=True, set_alpha_to_one=True)
     theirs.set_timesteps(steps)
-    if theirs.timesteps.tolist() != times:
-        raise SystemExit(f"choose --steps that divide {len(ab)}: the two stop over elsewhere.")
+    if len(ab) % steps:
+        raise SystemExit(f"choose --steps that divide {len(ab)}: else diffusers goes elsewhere.")
+    times = diffusion.timesteps(len(ab), steps)
 
     def ours():
         return diffusion.last(diffusion.ddim(generator, x, ab, steps, rederive=True))
@@ -89,31 +67,29 @@ def samplers(steps: int, repeats: int) -> None:
 
     torch.testing.assert_close(ours(), other(), atol=1e-3, rtol=0)
     works = {"ours": ours, "diffusers": other, "bare loop": bare, "network": network}
-    spent = in_turn(works, repeats)
-    print(f"DDIM, {steps} steps of {BATCH} images {tuple(stream.shape)}, ms per step:")
+    turns = {name: lambda n, work=work: seconds(work) for name, work in works.items()}
+    return in_turn(turns, repeats)
+
+
+def report(steps: int, repeats: int) -> None:
+    """Measure and print."""
+    spent = samplers(steps, repeats)
+    print(f"DDIM, {steps} steps of {BATCH} images of 14x14, ms per step:")
     for name, found in spent.items():
-        print(f"  {name:10} {statistics.median(found) / steps:7.3f}")
+        print(f"  {name:10} {1e3 * statistics.median(found) / steps:7.3f}")
     for name in ("diffusers", "bare loop", "network"):
-        print(f"  ours by {name}: {ratio(spent['ours'], spent[name])}")
-
-
-def noise_images() -> Dataset:
-    """Random 14x14 images: times do not depend on what they show."""
-    rng = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (2000, 1, 14, 14), generator=rng, dtype=torch.uint8)
-    y = torch.arange(2000) % 10
-    return Dataset("noise", x, y, x[:100], y[:100], 255, tuple("0123456789"), "")
+        print(f"  ours by {name}: {spread(ratios(spent['ours'], spent[name]))}")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Read the options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    samplers(chosen.steps, chosen.repeats)
+    report(chosen.steps, chosen.repeats)
 
 
 if __name__ == "__main__":

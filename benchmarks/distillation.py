@@ -10,11 +10,11 @@ the sum of its passes, each timed alone: what is left is noise, targets, clippin
 """
 
 import argparse
-import time
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.common import now, product_rate
 from cltutor import cache, diffused
 from cltutor.diffusion import add_noise, ddim, last
 from cltutor.methods.diffusion_replay import PROFILES
@@ -79,13 +79,6 @@ class Step:
         self.optimise()
 
 
-def now(device: str) -> float:
-    """Seconds, after all work on the device is done."""
-    if device != "cpu":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 def timed(function, device: str, precision: str, repeats: int) -> float:
     """Seconds of one call: the median of `repeats` after two."""
     bfloat16 = precision == "bfloat16"
@@ -97,20 +90,6 @@ def timed(function, device: str, precision: str, repeats: int) -> float:
             function()
         seconds.append(now(device) - start)
     return sorted(seconds[2:])[repeats // 2]
-
-
-def product_rate(device: str, dtype: torch.dtype) -> float:
-    """Operations per second of the best of some square matrix products."""
-    best = 0.0
-    for n in (256, 512, 1024) if device == "cpu" else (2048, 4096, 8192):
-        a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
-        torch.mm(a, b)
-        repeats = max(1, 2**31 // n**3) if device == "cpu" else 20
-        start = now(device)
-        for _ in range(repeats):
-            torch.mm(a, b)
-        best = max(best, repeats * 2 * n**3 / (now(device) - start))
-    return best
 
 
 def measure(profile: str, device: str, precision: str, compiled: bool, repeats: int) -> None:
@@ -126,7 +105,7 @@ def measure(profile: str, device: str, precision: str, compiled: bool, repeats: 
         "optimise": timed(step.optimise, device, precision, repeats),
     }
     rate = counter.get_total_flops() / seconds
-    best = product_rate(device, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    best = product_rate(device, getattr(torch, precision))
     how = "compiled" if compiled else "eager"
     print(
         f"{precision} {how}: {1e3 * seconds:.1f} ms per step, "

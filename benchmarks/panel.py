@@ -112,6 +112,32 @@ def resident() -> float:
     return psutil.Process().memory_info().rss / 2**20
 
 
+def measure(method: str, cycles: int) -> dict[str, tuple[str, str]]:
+    """{what: (its value, what we aim at)}, in words."""
+    panel = Panel(method)
+    panel.anew.value = True
+    stops = [click_to_stopped(panel) for _ in range(5)]  # also warms up
+    before = resident()
+    stops = [click_to_stopped(panel) for _ in range(cycles)]
+    growth = resident() - before
+    share, updates = share_of_updates(panel)
+    rest, busy = latencies(method)
+    added = statistics.median(busy) - statistics.median(rest)
+    return {
+        "from a click on Stop to a stopped run": (
+            f"median {statistics.median(stops):.0f} ms, longest {max(stops):.0f} ms",
+            "100 ms",
+        ),
+        "updates of the page, of a whole run": (f"{share:.1%}, {updates} of them", "10 %"),
+        "another cell during a run": (
+            f"median {statistics.median(rest):.0f} ms at rest, {statistics.median(busy):.0f} ms "
+            f"during a run, {added:+.0f}; longest {max(busy):.0f} ms",
+            "200 ms more",
+        ),
+        f"memory over {cycles} cycles of start and stop": (f"{growth:+.1f} MB", "20 MB"),
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -119,24 +145,8 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=50)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    panel = Panel(chosen.method)
-    panel.anew.value = True
-    stops = [click_to_stopped(panel) for _ in range(5)]  # also warms up
-    before = resident()
-    stops = [click_to_stopped(panel) for _ in range(chosen.cycles)]
-    growth = resident() - before
-    share, updates = share_of_updates(panel)
-    rest, busy = latencies(chosen.method)
-    print(
-        f"click to stopped: median {statistics.median(stops):.0f} ms, longest {max(stops):.0f} ms"
-    )
-    print(f"updates of the page: {share:.1%} of a run, {updates} of them")
-    added = statistics.median(busy) - statistics.median(rest)
-    print(
-        f"another cell: median {statistics.median(rest):.0f} ms at rest, "
-        f"{statistics.median(busy):.0f} ms during a run, {added:+.0f}; longest {max(busy):.0f} ms"
-    )
-    print(f"memory over {chosen.cycles} cycles of start and stop: {growth:+.1f} MB")
+    for what, (value, aim) in measure(chosen.method, chosen.cycles).items():
+        print(f"{what}: {value} (aim: {aim})")
 
 
 if __name__ == "__main__":

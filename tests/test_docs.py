@@ -117,7 +117,8 @@ def renewed(text: str) -> str:
 
 def pages() -> dict[Path, str]:
     """The prose of every page, notebooks' Markdown cells included."""
-    paths = [*ROOT.glob("*.md"), *ROOT.glob("data/*.md"), *NOTEBOOKS.glob("*.md")]
+    folders = (ROOT, ROOT / "data", ROOT / "benchmarks", NOTEBOOKS)
+    paths = [path for folder in folders for path in folder.glob("*.md")]
     found = {path: path.read_text(encoding="utf-8") for path in sorted(paths)}
     for name in notebook.names():
         cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4).cells
