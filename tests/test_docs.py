@@ -20,6 +20,7 @@ README = ROOT / "README.md"
 NOTEBOOKS = ROOT / "notebooks"
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 HOSTS = {"doi.org", "arxiv.org"}  # what prose may name: papers, and no package index
+NO_HOSTS = {"self.net"}  # an attribute in a listing of notebook 11
 
 # What stands in for the past; the published number; where the recorded ones are: record,
 # measurement, setting. Published: van de Ven & Tolias 2019, table 4, class-incremental split MNIST.
@@ -371,7 +372,7 @@ def test_the_results_are_those_of_the_records(tmp_path, monkeypatch):
 @EACH
 def test_no_other_host_is_named(path):
     hosts = re.findall(r"\b((?:[\w-]+\.)+(?:org|com|net|io|dev))\b", PAGES[path])
-    assert set(hosts) - HOSTS == set()
+    assert set(hosts) - HOSTS - NO_HOSTS == set()
 
 
 if __name__ == "__main__":

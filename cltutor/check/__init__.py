@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cltutor.check import (
+    compare,
     ddim_steps,
     dynamic_generative_memory,
     feature_forgetting,
@@ -37,6 +38,7 @@ NOTEBOOKS = (
     joint_diffusion,
     feature_forgetting,
     vdfd,
+    compare,
 )
 EXERCISES = {name: check for notebook in NOTEBOOKS for name, check in notebook.EXERCISES.items()}
 
