@@ -10,6 +10,7 @@ import torch
 from cltutor.check import EXERCISES, Verdict, check
 from cltutor.check.hints import Hint
 from cltutor.errors import UserError
+from tests.test_check_compare import RIGHT as OF_NOTEBOOK_11
 
 
 def entropy(p):
@@ -758,7 +759,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("exercise", EXERCISES)
+@pytest.mark.parametrize("exercise", [name for name in EXERCISES if name not in OF_NOTEBOOK_11])
 def test_right_answers_pass(exercise):
     for answer in RIGHT[exercise]:
         assert repr(check(exercise, answer)) == "Correct." and check(exercise, answer)

@@ -25,6 +25,7 @@ BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 OPEN, OPENED = "<!-- open:begin -->", "<!-- open:end -->"
 # What prose may name: papers, what opens a notebook, and no package index.
 HOSTS = {"doi.org", "arxiv.org", "mybinder.org", "colab.research.google.com", "github.com"}
+NO_HOSTS = {"self.net"}  # an attribute in a listing of notebook 11
 
 # What stands in for the past; the published number; where the recorded ones are: record,
 # measurement, setting. Published: van de Ven & Tolias 2019, table 4, class-incremental split MNIST.
@@ -436,7 +437,7 @@ def test_formulas_are_plain_text(path):
 @EACH
 def test_no_other_host_is_named(path):
     hosts = re.findall(r"\b((?:[\w-]+\.)+(?:org|com|net|io|dev))\b", PAGES[path])
-    assert set(hosts) - HOSTS == set()
+    assert set(hosts) - HOSTS - NO_HOSTS == set()
 
 
 if __name__ == "__main__":

@@ -157,6 +157,17 @@ def test_gdumb_rises_with_its_memory():
     assert acc == sorted(acc)
 
 
+def test_images_and_a_vae_under_one_budget():
+    """Five seeds: up to 1, 10 and 100 kB of stored digits beat a VAE that takes as much."""
+    images, dreams = SHIPPED["gdumb.split-digits.quick"], SHIPPED["dgr.split-digits-5.quick"]
+    for memory, vae in (("memory=10", 1), ("default", 12), ("memory=500", 78)):
+        pairs = ((images, memory, "buffer"), (dreams, f"vae_hidden={vae}", "generator"))
+        stored, drawn = (records.values(one, "acc", key) for one, key, _ in pairs)
+        sizes = [records.values(one, "carried", key)[0][role][1] for one, key, role in pairs]
+        assert len(stored) == 5 and sizes[0] <= sizes[1]
+        assert min(np.subtract(stored, drawn)) > 0
+
+
 def test_masks_and_growth():
     """Five seeds: masks keep old images as they were, growth keeps late classes learnable."""
     record = SHIPPED["dgm.split-digits-10.quick"]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cltutor.check import (
+    compare,
     ddim_steps,
     dynamic_generative_memory,
     feature_forgetting,
@@ -39,6 +40,7 @@ NOTEBOOKS = (
     feature_forgetting,
     vdfd,
     vdfd_segmentation,
+    compare,
 )
 EXERCISES = {name: check for notebook in NOTEBOOKS for name, check in notebook.EXERCISES.items()}
 

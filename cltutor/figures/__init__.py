@@ -5,6 +5,7 @@ Nothing here imports pyplot or Jupyter, and no global setting of matplotlib is c
 
 from cltutor.figures.grids import heatmaps, images
 from cltutor.figures.plots import bars, curves
+from cltutor.figures.scatter import scatter
 from cltutor.figures.show import Picture, as_html, as_png, save, show, table
 from cltutor.figures.source import difference, source
 
@@ -18,6 +19,7 @@ __all__ = [
     "heatmaps",
     "images",
     "save",
+    "scatter",
     "show",
     "source",
     "table",
