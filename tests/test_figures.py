@@ -253,6 +253,11 @@ def test_table():
     assert figures.as_html(figures.table([[n] for n in range(99)], ["n"], "all")).count("row") == 99
 
 
+def test_the_empty_corner_of_a_table_is_no_heading():
+    html = figures.as_html(figures.table([["MLP", 1]], ["", "parameters"], "Sizes"))
+    assert '<tr><td></td><th scope="col">parameters</th></tr>' in html
+
+
 def test_long_tables_are_thinned_on_the_page_only():
     picture = figures.curves({"loss": np.arange(1000)}, xlabel="step", ylabel="loss (nats)")
     html = figures.as_html(picture)

@@ -208,6 +208,7 @@ def test_pages_are_accessible_and_fetch_nothing(site, address, page):
     for name in names:
         page.emulate_media(color_scheme="light")
         page.goto(address + name)
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
         found[name] = violations(page, "tag", RULES)
         page.emulate_media(color_scheme="dark")
         page.wait_for_selector("html[data-theme=dark]", state="attached")

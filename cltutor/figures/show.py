@@ -54,7 +54,10 @@ def _table_html(picture: Picture, caption: str) -> str:
         step = -(-len(shown) // _ROWS_SHOWN)
         caption += f" One row in {step} of {len(shown)} rows."
         shown = shown[::step]
-    head = "".join(f'<th scope="col">{escape(str(c))}</th>' for c in picture.columns)
+    # An empty corner is no heading: a screen reader would announce one that says nothing.
+    head = "".join(
+        f'<th scope="col">{escape(str(c))}</th>' if str(c) else "<td></td>" for c in picture.columns
+    )
     body = "".join(
         f'<tr><th scope="row">{escape(readable(row[0]))}</th>'
         + "".join(f"<td>{escape(readable(cell))}</td>" for cell in row[1:])
