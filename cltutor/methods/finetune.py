@@ -25,7 +25,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from cltutor.nets.solver import CIFAR, MANY, MAPS, NARROW, AnyNet, make_solver
+from cltutor.nets.solver import CIFAR, MAPS, NARROW, AnyNet, make_solver
 from cltutor.seeds import build, split_seed, state
 from cltutor.stream import Tick, batches, visible
 
@@ -43,7 +43,7 @@ class Config:
 PRESETS = {"vandeven": dict(steps=2000, batch=128, hidden=400), "narrow": NARROW}
 PRESETS["narrow-mnist"] = NARROW | dict(steps=1000, batch=128)
 PRESETS["conv"] = dict(net="conv", hidden=64, steps=400)
-PRESETS |= {"cifar": CIFAR, "maps": MAPS, "many": MANY, "joint": MAPS | dict(steps=3000)}
+PRESETS |= {"cifar": CIFAR, "maps": MAPS, "joint": MAPS | dict(steps=3000)}
 PRESETS["hess"] = dict(net="resnet", hidden=512, steps=1950, batch=128)  # 50 passes of CIFAR-100
 PROFILES = {"quick": ("split-digits", {}), "laptop": ("split-mnist", PRESETS["vandeven"])}
 PROFILES["paper"] = PROFILES["laptop"]  # the published protocol takes minutes on a laptop

@@ -29,7 +29,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from cltutor.nets.solver import CIFAR, MANY, MAPS, NARROW, AnyNet, make_solver
+from cltutor.nets.solver import CIFAR, MAPS, NARROW, AnyNet, make_solver
 from cltutor.seeds import build, frozen_copy, split_seed, state
 from cltutor.stream import Tick, batches, mates, visible
 
@@ -51,7 +51,7 @@ PRESETS = {
     "vandeven": dict(steps=2000, batch=128, hidden=400, weights="seen", lam=0.25),
     "narrow": NARROW,
 }
-PRESETS |= {"cifar": CIFAR, "maps": MAPS, "many": MANY}
+PRESETS |= {"cifar": CIFAR, "maps": MAPS}
 PROFILES = {"quick": ("split-digits", {}), "laptop": ("split-mnist", PRESETS["vandeven"])}
 PROFILES["paper"] = PROFILES["laptop"]  # the published protocol takes minutes on a laptop
 

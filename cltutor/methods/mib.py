@@ -53,7 +53,7 @@ class Config:
     start: bool = True
 
 
-PRESETS = {"many": dict(steps=300), "lwf": dict(label=False, keep=False, start=False)}
+PRESETS = {"lwf": dict(label=False, keep=False, start=False)}
 PROFILES = {"quick": ("voc-canvas16-5-5", dict(steps=500)), "laptop": ("voc-canvas32-6-2", {})}
 PROFILES["paper"] = ("voc-voc2012-15-5", dict(steps=3000, hidden=64))
 

@@ -37,7 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cltutor.nets.solver import CIFAR, MANY, MAPS, NARROW, AnyNet, make_solver
+from cltutor.nets.solver import CIFAR, MAPS, NARROW, AnyNet, make_solver
 from cltutor.seeds import build, split_seed, state
 from cltutor.stream import Tick, batches, mates, visible
 from cltutor.vdfd import (
@@ -77,7 +77,7 @@ PRESETS = {"dfd": dict(covariance="identity", lam=1.0), "narrow": NARROW}
 # The others: lam of the authors' scripts; DFD's is the better of 1 and 10, as for "cifar" of EWC.
 PRESETS["cifar"] = CIFAR | dict(lam=10.0, images=200)
 PRESETS["cifar-dfd"] = PRESETS["cifar"] | dict(covariance="identity")
-PRESETS |= {"maps": MAPS | dict(lam=10.0), "many": MANY | dict(lam=10.0)}
+PRESETS["maps"] = MAPS | dict(lam=10.0)
 PROFILES = {"quick": ("split-digits", {})}
 PROFILES["laptop"] = ("split-mnist", dict(steps=2000, batch=128, hidden=400))
 PAPER = dict(steps=12500, batch=32, lr=1e-4, net="resnet", hidden=512, lam=10.0, lr_gcn=7e-4)

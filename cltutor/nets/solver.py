@@ -18,9 +18,8 @@ AnyNet = Literal["mlp", "leaky", "conv", "resnet", "segmenter"]
 NARROW = dict(net="leaky", hidden=8, steps=150, batch=32, lr=3e-3)
 # A ResNet-18 of an eighth of its width; 2.5 passes over an experience of CIFAR-100 in 10, 5 in 20.
 CIFAR = dict(net="resnet", hidden=64, steps=390, batch=32)
-# Presets of several methods: for labels that are maps, in streams of few and of many experiences.
+# A preset of several methods, for labels that are maps.
 MAPS = dict(net="segmenter", hidden=24, steps=1000, batch=16, lr=2e-3)
-MANY = MAPS | dict(steps=300)
 SLOPE = 0.1  # of a leaky unit below 0: in a layer of 8, dead units would leave too few
 
 
