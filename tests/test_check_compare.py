@@ -69,37 +69,38 @@ def best(methods, budget):
     return max(fits, key=lambda name: methods[name][1], default=None)
 
 
-@pytest.mark.parametrize(
-    ("exercise", "wrong", "hint"),
-    [
-        ("11-front", lambda m: [], "beaten by nobody"),
-        ("11-front", lambda m: 3, "Return a list of names"),
-        ("11-front", lambda m: "x", "Return a list of names; str"),
-        ("11-front", list, "dearer one is beaten"),
-        ("11-front", each(lambda c, g, d, h: d <= c and h >= g), "both stay"),
-        ("11-front", each(lambda c, g, d, h: d < c and h > g), "dearer one is beaten"),
-        ("11-front", each(lambda c, g, d, h: d < c and h >= g), "less accurate one is beaten"),
-        ("11-front", each(lambda c, g, d, h: d <= c and h > g), "dearer one is beaten"),
-        ("11-front", each(lambda c, g, d, h: h > g or (h == g and d < c)), "never beaten"),
-        ("11-choose", lambda m, b: max(m, key=lambda n: m[n][1]), "Where nothing fits"),
-        ("11-choose", lambda m, b: choose(m, b - 1), "whole budget fits"),
-        ("11-choose", cheapest, "Not the cheapest"),
-        ("11-choose", best, "e and f are equally accurate"),
-        ("11-choose", lambda m, b: None, "whole budget fits"),
-        ("11-images", lambda b, p, d, n: 8 * b // (p * d), "Is the label there"),
-        ("11-images", lambda b, p, d, n: images(b / 8, p, d, n), "in bytes, pixels"),
-        (
-            "11-images",
-            lambda b, p, d, n: b // math.ceil((p * d + math.ceil(math.log2(n))) / 8),
-            "bit to bit",
-        ),
-        ("11-images", lambda b, p, d, n: 8 * b // (p * d + math.log2(n)), "whole number of bits"),
-        ("11-images", lambda b, p, d, n: 8 * b / (p * d + 4), "round down"),
-        ("11-images", lambda b, p, d, n: 8 * b // (p * d + 4), "Seventeen classes"),
-        ("11-images", lambda b, p, d, n: 8 * b // (p * d + n.bit_length()), "Sixteen classes"),
-        ("11-images", lambda b, p, d, n: max(1, images(b, p, d, n)), "0 times"),
-    ],
-)
+MISTAKES = [
+    ("11-front", lambda m: [], "beaten by nobody"),
+    ("11-front", lambda m: 3, "Return a list of names"),
+    ("11-front", lambda m: "x", "Return a list of names; str"),
+    ("11-front", list, "dearer one is beaten"),
+    ("11-front", each(lambda c, g, d, h: d <= c and h >= g), "both stay"),
+    ("11-front", each(lambda c, g, d, h: d < c and h > g), "dearer one is beaten"),
+    ("11-front", each(lambda c, g, d, h: d < c and h >= g), "less accurate one is beaten"),
+    ("11-front", each(lambda c, g, d, h: d <= c and h > g), "dearer one is beaten"),
+    ("11-front", each(lambda c, g, d, h: h > g or (h == g and d < c)), "never beaten"),
+    ("11-choose", lambda m, b: max(m, key=lambda n: m[n][1]), "Where nothing fits"),
+    ("11-choose", lambda m, b: choose(m, b - 1), "whole budget fits"),
+    ("11-choose", cheapest, "Not the cheapest"),
+    ("11-choose", best, "e and f are equally accurate"),
+    ("11-choose", lambda m, b: None, "whole budget fits"),
+    ("11-images", lambda b, p, d, n: 8 * b // (p * d), "Is the label there"),
+    ("11-images", lambda b, p, d, n: images(b / 8, p, d, n), "in bytes, pixels"),
+    (
+        "11-images",
+        lambda b, p, d, n: b // math.ceil((p * d + math.ceil(math.log2(n))) / 8),
+        "bit to bit",
+    ),
+    ("11-images", lambda b, p, d, n: 8 * b // (p * d + math.log2(n)), "whole number of bits"),
+    ("11-images", lambda b, p, d, n: 8 * b / (p * d + 4), "round down"),
+    ("11-images", lambda b, p, d, n: 8 * b // (p * d + 4), "Seventeen classes"),
+    ("11-images", lambda b, p, d, n: 8 * b // (p * d + n.bit_length()), "Sixteen classes"),
+    ("11-images", lambda b, p, d, n: max(1, images(b, p, d, n)), "0 times"),
+]
+WRONG = {name: [case[1:] for case in MISTAKES if case[0] == name] for name in RIGHT}
+
+
+@pytest.mark.parametrize(("exercise", "wrong", "hint"), MISTAKES)
 def test_typical_mistakes(exercise, wrong, hint):
     verdict = check(exercise, wrong)
     assert not verdict and hint in verdict.message, verdict

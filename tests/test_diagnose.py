@@ -88,9 +88,10 @@ def test_a_collapsed_generator(noise, expected, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", recipe.methods())
-def test_nothing_is_found_in_the_kits_methods(name, toy):
+def test_nothing_is_found_in_the_kits_methods(name, toy_for):
     module = recipe.load(name)
-    found = [one.name for one in diagnose(module.run, toy(), module.Config(steps=24)).findings]
+    toy = toy_for(name, "default")
+    found = [one.name for one in diagnose(module.run, toy, module.Config(steps=24)).findings]
     # Fine-tuning is what replay that is off amounts to, and so is LSA before it builds its bridges;
     # 24 steps make no good generator.
     off = {"replay-off"} if name in ("finetune", "lsa") else set()
