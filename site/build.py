@@ -21,7 +21,7 @@ import pages  # noqa: E402
 
 # What is laid out: pages, and the files that they link to or show.
 ORIGINALS = (
-    *("*.md", "LICENSE", "LICENSE-docs", "CITATION.cff", "data/README.md"),
+    *("*.md", "LICENSE", "LICENSE-docs", "CITATION.cff", "data/README.md", "benchmarks/results.md"),
     *("notebooks/*.md", "notebooks/*.ipynb", "notebooks/img/*.png"),
 )
 PAPER = re.compile(r"\[([\w-]+)\]\(((?:[\w-]+/)*)references\.bib\)")

@@ -154,6 +154,8 @@ def test_workers_end_with_their_parent(kill, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A job in the background ignores Ctrl-C, and so would whatever it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     process, until = psutil.Process(parent.pid), time.monotonic() + 60
     while len(children := spawned(process)) < 2 and time.monotonic() < until:
