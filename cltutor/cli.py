@@ -37,7 +37,9 @@ Seed = Annotated[int, typer.Option(help="decides every draw and the order of the
 Preset = Annotated[str | None, typer.Option(help="a named setting of the method")]
 OtherStream = Annotated[
     str | None,
-    typer.Option("--stream", help="of a method: split-, base-, halved-, permuted- or heads-NAME"),
+    typer.Option(
+        "--stream", help="of a method, such as split-mnist-10, permuted-digits or voc-canvas16-6-2"
+    ),
 ]
 Scenario = Annotated[str | None, typer.Option(help="of a method: class, domain, task")]
 

@@ -32,7 +32,7 @@ def read(name: str, root: Path, size: int, train: int, test: int) -> tuple:
         files = sorted(path for path in one.iterdir() if path.suffix.lower() in ENDINGS)
         if len(files) < train + test:
             raise UserError(f"{one} has {len(files)} images, and {train + test} are needed.")
-        images = np.stack([_image(path, size) for path in files[: train + test]])
+        images = np.stack([picture(path, (size, size)) for path in files[: train + test]])
         parts[0].append(images[:train])
         parts[1].append(images[train:])
     sides = [
@@ -42,13 +42,25 @@ def read(name: str, root: Path, size: int, train: int, test: int) -> tuple:
     return *sides, 255, tuple(one.name for one in classes)
 
 
-def _image(path: Path, size: int) -> np.ndarray:
-    """(3, size, size) uint8."""
+def picture(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """(3, height, width) uint8 in colours, `size` being (width, height)."""
+    return fitted(path, size, "RGB").transpose(2, 0, 1)
+
+
+def fitted(path: Path, size: tuple[int, int], mode: str | None) -> np.ndarray:
+    """An image scaled and cut to `size` (width, height), (height, width, ...) uint8.
+
+    In PIL's `mode`; None takes the file's own numbers, and none is mixed of two.
+
+    Raises:
+        UserError: the file is no image.
+    """
     from PIL import Image, ImageOps
 
+    how = Image.Resampling.BICUBIC if mode else Image.Resampling.NEAREST
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.fit(image.convert("RGB"), (size, size))).transpose(2, 0, 1)
+            return np.asarray(ImageOps.fit(image.convert(mode) if mode else image, size, how))
     except OSError:
         raise UserError(
             f"{path} is no image that can be read: delete it or get it again."

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from cltutor.errors import UserError
+from cltutor.imagefolder import fitted, picture
 
 VOC_NAMES = tuple(
     "background,aeroplane,bicycle,bird,boat,bottle,bus,car,cat,chair,cow,dining table,dog,horse,"
@@ -35,8 +36,10 @@ def voc(root: Path, side: int) -> tuple:
         if not listed.is_file():
             raise _missing("Pascal VOC 2012", listed, folder)
         images = listed.read_text(encoding="utf-8").split()
-        x = [_image(folder / "JPEGImages" / f"{one}.jpg", (side, side)) for one in images]
-        y = [_map(folder / "SegmentationClass" / f"{one}.png", (side, side)) for one in images]
+        pictures = [_there(folder / "JPEGImages" / f"{one}.jpg") for one in images]
+        truths = [_there(folder / "SegmentationClass" / f"{one}.png") for one in images]
+        x = [picture(path, (side, side)) for path in pictures]
+        y = [fitted(path, (side, side), None) for path in truths]
         ids = np.stack(y).astype(np.int64)
         sets.append((np.stack(x), np.where(ids < len(VOC_NAMES), ids, IGNORE)))
     return *sets, 255, VOC_NAMES
@@ -49,7 +52,8 @@ def cityscapes(root: Path, height: int) -> tuple:
     image's city, in the order of their names. Of every city each fifth image is for testing.
 
     Raises:
-        UserError: the folder or one of its files is not there, or a file is no image.
+        UserError: the folder or one of its files is not there, a file is no image, or a city has
+            fewer than five.
     """
     folder = root / "cityscapes"
     cities = sorted(folder.glob("leftImg8bit/train/*")) + sorted(folder.glob("leftImg8bit/val/*"))
@@ -60,38 +64,22 @@ def cityscapes(root: Path, height: int) -> tuple:
     size, parts = (2 * height, height), ([], [])
     for number, city in enumerate(cities):
         truth = folder / "gtFine" / city.parent.name / city.name
-        for i, path in enumerate(sorted(city.glob("*_leftImg8bit.png"))):
-            ids = truth / path.name.replace("_leftImg8bit", "_gtFine_labelIds")
-            parts[i % 5 == 4].append((_image(path, size), train_id[_map(ids, size)], number))
-    if not all(parts):
-        raise UserError(f"{folder} holds too few images: every city needs at least five.")
+        images = sorted(city.glob("*_leftImg8bit.png"))
+        if len(images) < 5:
+            raise UserError(f"{city} has {len(images)} images, and at least 5 are needed.")
+        for i, path in enumerate(images):
+            ids = _there(truth / path.name.replace("_leftImg8bit", "_gtFine_labelIds"))
+            y = train_id[fitted(ids, size, None)]
+            parts[i % 5 == 4].append((picture(path, size), y, number))
     sets = [tuple(map(np.stack, zip(*part, strict=True))) for part in parts]
     return *sets, 255, CITYSCAPES_NAMES
 
 
-def _image(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """(3, height, width) uint8, `size` being (width, height)."""
-    return _read(path, size, "RGB").transpose(2, 0, 1)
-
-
-def _map(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """(height, width) uint8: the file's own numbers, not its colours; none is mixed of two."""
-    return _read(path, size, None)
-
-
-def _read(path: Path, size: tuple[int, int], mode: str | None) -> np.ndarray:
-    from PIL import Image, ImageOps
-
-    how = Image.Resampling.BICUBIC if mode else Image.Resampling.NEAREST
-    try:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.fit(image.convert(mode) if mode else image, size, how))
-    except FileNotFoundError:
-        raise _missing(path.name, path, path.parent) from None
-    except OSError:
-        raise UserError(
-            f"{path} is no image that can be read: delete it or get it again."
-        ) from None
+def _there(path: Path) -> Path:
+    """The path. Raises UserError if there is no such file."""
+    if not path.is_file():
+        raise _missing(path.name, path, path.parent)
+    return path
 
 
 def _missing(what: str, path: Path, folder: Path) -> UserError:

@@ -168,9 +168,8 @@ def watch(stream: Stream) -> Callable[[Tick], list[float]]:
 
     def measured(tick: Tick) -> list[float]:
         device = next(tick.learner["solver"].parameters()).device
-        tests = confusions(tick.learner, stream, device)
-        alone = {id(part["x_test"]): m for part, m in zip(stream.parts, tests, strict=True)}
-        return iou(sum(alone.values())).tolist()
+        each_once = {id(one): one for one in confusions(tick.learner, stream, device)}
+        return iou(sum(each_once.values())).tolist()
 
     return measured
 

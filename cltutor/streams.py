@@ -208,16 +208,14 @@ def parse(name: str) -> tuple[str, str, tuple[int, ...]]:
     numbers = []
     while len(words) > 1 and words[-1].isdecimal():
         numbers.insert(0, int(words.pop()))
-    most = 2 if kind in MAPS else 1
-    if kind not in MAKERS | MAPS or len(words) != 1 or len(numbers) > most:
+    least, most = (1, 2) if kind in MAPS else (0, 1)
+    if kind not in MAKERS | MAPS or len(words) != 1 or not least <= len(numbers) <= most:
         raise UserError(
             f"unknown stream {name!r}: it is KIND-DATASET, KIND one of {', '.join(MAKERS)}, "
             f"with -10 behind it for ten experiences instead of five; or {', '.join(MAPS)}, with "
             "-6-2 behind it for 6 classes or styles and then 2 at a time."
         )
-    if not numbers:
-        numbers = [6, 2] if kind in MAPS else [EXPERIENCES]
-    return kind, words[0], tuple(numbers)
+    return kind, words[0], tuple(numbers or [EXPERIENCES])
 
 
 def load(name: str, *, seed: int = 0, scenario: Scenario | None = None) -> Stream:

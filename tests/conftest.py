@@ -1,6 +1,7 @@
 """For all tests: one torch thread, a cache of their own, no widgets, no network; a toy stream."""
 
 import ipaddress
+import os
 import socket
 import sys
 
@@ -74,6 +75,18 @@ def small_nets():
         sizes = {"mlp": (8, 3, 8), "unet": (4, 2, 8), "attention": (4, 2, 8)}
         patch.setattr("cltutor.nets.joint.SIZES", sizes)
         yield
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The browser's path; skips where there is none, but not in CI."""
+    import browser
+
+    path = browser.chromium()
+    if path is None:
+        assert not os.environ.get("CI"), "CI may not skip this: .ci/run installs chromium"
+        pytest.skip("there is no chromium: install it, or set CHROMIUM to its path")
+    return path
 
 
 @pytest.fixture(scope="session", autouse=True)

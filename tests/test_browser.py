@@ -1,6 +1,5 @@
 """The panel of notebook 01 in JupyterLab and a real browser, used as a student uses it."""
 
-import os
 import re
 
 import browser
@@ -27,13 +26,9 @@ def few(steps: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    path = browser.chromium()
-    if path is None:
-        assert not os.environ.get("CI"), "CI may not skip this: .ci/run installs chromium"
-        pytest.skip("there is no chromium: install it, or set CHROMIUM to its path")
+def chromium(chromium_path):
     with sync_playwright() as playwright:
-        one = playwright.chromium.launch(executable_path=path)
+        one = playwright.chromium.launch(executable_path=chromium_path)
         yield one
         one.close()
 

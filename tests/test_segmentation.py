@@ -153,6 +153,7 @@ def test_the_names_of_streams_of_maps():
         ("cities-canvas16-11-5", None, "data with styles, such as styled16"),
         ("cities-styled16-11-5", "class", "cities is for the scenario domain"),
         ("voc-canvas16-6-2-1", None, "unknown stream"),
+        ("voc-canvas16", None, "unknown stream"),
     ],
 )
 def test_streams_that_cannot_be(name, scenario, words):
@@ -274,6 +275,9 @@ def test_a_folder_of_cityscapes(tmp_path):
     assert (loaded.y_train[:, :, :64] == -100).all() and (loaded.y_train[:, :, 64:] == 13).all()
     assert len(mapfolder.CITYSCAPES_IDS) == len(loaded.class_names) == 19
     assert [len(part["x"]) for part in segmentation.cities(loaded, 2, 1).parts] == [8, 4]
+    (tmp_path / "cityscapes/leftImg8bit/val/ulm/ulm_000003_000019_leftImg8bit.png").unlink()
+    with pytest.raises(UserError, match="ulm has 4 images, and at least 5 are needed"):
+        mapfolder.cityscapes(tmp_path, 64)
 
 
 @pytest.mark.parametrize("name", ["voc2012", "cityscapes"])

@@ -13,7 +13,6 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import browser
 import conftest
 import nbformat
 import pytest
@@ -176,13 +175,9 @@ def address(site):
 
 
 @pytest.fixture(scope="module")
-def page(address):
-    path = browser.chromium()
-    if path is None:
-        assert not os.environ.get("CI"), "CI may not skip this: .ci/run installs chromium"
-        pytest.skip("there is no chromium: install it, or set CHROMIUM to its path")
+def page(chromium_path):
     with sync_playwright() as playwright:
-        chrome = playwright.chromium.launch(executable_path=path)
+        chrome = playwright.chromium.launch(executable_path=chromium_path)
         yield chrome.new_page(viewport={"width": 1280, "height": 900})
         chrome.close()
 

@@ -299,6 +299,17 @@ def test_table_figures_and_failures(command, monkeypatch, alone, tmp_path):
     assert (status, "Failed" in out) == (0, False) and "5 of 6 cells are there" in err
 
 
+def test_one_experience_has_no_forgetting(command, tmp_path):
+    """Joint training on maps: mean IoU in the table, one figure, and no fault."""
+    words = ("--stream", "voc-canvas16-10", "--preset", "maps", "--seeds", 1, "--set", "steps=2")
+    status, told, _ = command("finetune", *words, "--out", tmp_path)
+    assert status == 0 and "Failed" not in told
+    (row,) = csv.DictReader((tmp_path / "sweep.csv").open(encoding="utf-8"))
+    assert 0 < float(row["miou"]) < 1 and "forgetting" not in row
+    drawn = [path.name for path in tmp_path.glob("*.png")]
+    assert drawn == ["acc.voc-canvas16-10.class.png"]
+
+
 @pytest.mark.parametrize("ending", [".json", ".html"])
 def test_a_full_disk_ends_in_one_line(command, monkeypatch, alone, ending):
     def full(path, content):

@@ -51,7 +51,7 @@ class Config:
 
 # lam: the best of 10, 100, ..., 1e6 in the task scenario with seed 10, which no record contains.
 PRESETS = {"vandeven": dict(steps=2000, batch=128, hidden=400, lam=1e5), "narrow": NARROW}
-# "cifar": the best of 10, 100, 1000, 1e4 on three experiences of 20 with seed 10.
+# "cifar": the best of 10, 100, 1000, 1e4 on three experiences of 20 with seed 10, 200 images.
 PRESETS["cifar"] = CIFAR | dict(lam=100.0, fisher_images=50)
 PROFILES = {"quick": ("split-digits", {}), "laptop": ("split-mnist", PRESETS["vandeven"])}
 PROFILES["paper"] = PROFILES["laptop"]  # the published protocol takes minutes on a laptop

@@ -103,10 +103,10 @@ def run(stream, cfg, *, device="cpu", carried=None):
         solver, teacher = learner["solver"], frozen_copy(learner["solver"])
         seen = 0 if carried is None else carried["seen"]
         met = mates(exp.classes, stream.n_classes, carried and carried["classes"])
-        known, at_hand = met.diagonal().to(device), torch.zeros(stream.n_classes, dtype=torch.bool)
-        at_hand[list(exp.classes)] = True
+        known = met.diagonal().to(device)
         before = carried["classes"].diagonal().to(device) if seen else torch.zeros_like(known)
-        old, new = before & ~at_hand.to(device), known & ~before
+        old, new = before.clone(), known & ~before
+        old[list(exp.classes)] = False
         if seen and cfg.start and new.any():
             start_from_background(solver.head, new.nonzero().flatten().tolist())
         rng = split_seed(cfg.seed, exp.k, "batches")

@@ -18,8 +18,8 @@ def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 class UBody(nn.Module):
     """Down to a quarter of the side and up again, every level handed across to its like.
 
-    U-Net (Ronneberger et al. 2015) with three levels, most of its work on the two small ones. No
-    norm: on canvases that are mostly ground, a group norm of each image kept it from learning.
+    U-Net (Ronneberger et al. 2015) with three levels, most of its work on the two small ones, and
+    no norm.
 
     Args:
         shape: (C, H, W) of an image; H and W multiples of 4.
