@@ -22,7 +22,7 @@ import cltutor.methods
 from cltutor import cache, config, segmentation, streams
 from cltutor.errors import UserError
 from cltutor.result import Result
-from cltutor.stream import Stream, Tick, visible
+from cltutor.stream import Stream, Tick, require_suiting, visible
 from cltutor.training import train
 
 
@@ -107,6 +107,7 @@ def evaluate(learner: dict, stream: Stream, device: str = "cpu") -> np.ndarray:
         hits = 0
         for x, y in zip(x_test.split(1000), y_test.split(1000), strict=True):
             logits = visible(solver(x.to(device)), part["classes"], stream.scenario)
+            require_suiting(logits, y)
             hits += (logits.argmax(1).cpu() == y).sum().item()
         row.append(hits / len(y_test))
     return np.array(row)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cltutor.data import Dataset
 from cltutor.errors import UserError
-from cltutor.stream import Scenario, Stream, Tick, class_order
+from cltutor.stream import Scenario, Stream, Tick, class_order, require_suiting
 
 
 def sizes(total: int, first: int, then: int | None, what: str) -> list[int]:
@@ -127,7 +127,9 @@ def confusion(solver, x: Tensor, y: Tensor, n_classes: int, device: str = "cpu")
     total = torch.zeros(n_classes, n_classes, dtype=torch.long)
     for images, truth in zip(x.split(200), y.split(200), strict=True):
         with torch.no_grad():
-            guess = solver(images.to(device)).argmax(1).cpu()
+            logits = solver(images.to(device))
+        require_suiting(logits, truth)
+        guess = logits.argmax(1).cpu()
         counted = truth >= 0
         pairs = truth[counted] * n_classes + guess[counted]
         total += torch.bincount(pairs, minlength=n_classes**2).view(n_classes, n_classes)

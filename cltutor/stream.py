@@ -195,6 +195,17 @@ def visible(logits: torch.Tensor, classes, scenario: Scenario) -> torch.Tensor:
     return logits.masked_fill(~classes, float("-inf"))
 
 
+def require_suiting(logits: torch.Tensor, y: torch.Tensor) -> None:
+    """Raise UserError unless logits (B, n_classes, ...) suit labels (B, ...): images or pixels."""
+    if logits.ndim != y.ndim + 1:
+        each, other = ("pixel", "image") if logits.ndim > y.ndim + 1 else ("image", "pixel")
+        raise UserError(
+            f"this network answers for every {each}, and the stream has a label for every {other}: "
+            "mib and net=segmenter are for streams such as voc-canvas16-6-2, all else for those "
+            "such as split-digits."
+        )
+
+
 def mates(classes: tuple[int, ...], n_classes: int, before: torch.Tensor | None) -> torch.Tensor:
     """Which classes have met in one experience, (n_classes, n_classes) bool: the role "classes".
 

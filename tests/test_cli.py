@@ -103,6 +103,14 @@ def test_wrong_input(cltutor, monkeypatch, arguments, words):
     refused(cltutor(*arguments.split()), 2, words)
 
 
+@pytest.mark.parametrize(
+    "arguments, each",
+    [("mib --stream split-digits", "pixel"), ("dgr --stream voc-canvas16-6-2", "image")],
+)
+def test_a_network_of_pixels_and_a_stream_of_images(cltutor, arguments, each):
+    refused(cltutor("run", *arguments.split()), 2, f"this network answers for every {each}, and")
+
+
 def test_altered_data_file(cltutor, monkeypatch, tmp_path):
     altered = tmp_path / "altered"
     altered.mkdir()
