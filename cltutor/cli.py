@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cltutor import install, sweep_command
+from cltutor import install, sweep_command, verify_command
 from cltutor.course import commands
 from cltutor.errors import InstallError, NotebookError, UserError
 
@@ -26,6 +26,7 @@ app = typer.Typer(
     help="A teaching kit on generative continual learning.",
 )
 app.add_typer(commands.app)
+app.add_typer(verify_command.app)
 app.add_typer(sweep_command.app)
 UsageFault = typer.BadParameter.__base__.__base__  # click's, of typer's own copy or of the package
 STOPPED = 130  # the exit status after Ctrl-C
@@ -128,67 +129,6 @@ def _copy_new(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-@app.command()
-def verify(
-    name: Name,
-    profile: Profile = "quick",
-    seeds: Annotated[int, typer.Option(min=1, help="runs seeds 0, 1, ...")] = 5,
-    vary: Annotated[
-        list[str] | None, typer.Option(help="KEY=VALUE,VALUE: other settings of a method")
-    ] = None,
-    preset: Preset = None,
-    stream: OtherStream = None,
-    scenario: Scenario = None,
-    probe: Annotated[
-        str | None, typer.Option(help="also linear probes: logistic, sgd, ...")
-    ] = None,
-    record: Annotated[bool, typer.Option("--record", help="write data/recorded/")] = False,
-    time: Annotated[bool, typer.Option("--time", help="report seconds and memory")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = 2,
-) -> int:
-    """Run several seeds and hold the claims against them."""
-    install.require_matching_torch()
-    from cltutor import records, runs
-
-    target = runs.target(name)
-    if record:
-        records.require_writable()
-    chosen = {"preset": preset, "stream": stream, "scenario": scenario, "probe": probe}
-    if isinstance(target, Path):
-        if vary or any(chosen.values()):
-            raise UserError("--vary, --preset, --stream, --scenario and --probe are for methods.")
-        label = f"{target.stem}.{profile}"
-        found = runs.verify_notebook(target, profile, seeds)
-    else:
-        named, _ = runs.recipe.configure(target, profile, preset=preset)
-        label = records.label(target, stream or named, profile, preset)
-        found = runs.verify_method(target, profile, seeds, vary or [], workers, **chosen)
-    command = runs.verify_command(Path(target).stem, profile, seeds, chosen, vary or [])
-    found = {"command": command, **found}
-    _print_record(label, found)
-    if time:
-        for one in found["runs"]:
-            console.print(
-                f"seed {one['seed']} {one['setting']}: {one['seconds']} s, {one['peak_mb']} MB"
-            )
-    faults = runs.faults(found)
-    for fault in faults:
-        console.print(f"Not borne out: {fault}", soft_wrap=True)
-    if record:
-        console.print(f"Recorded: {records.write(label, found)}", soft_wrap=True)
-    return 1 if faults else 0
-
-
-@app.command()
-def results() -> int:
-    """Show the recorded results beside the papers' numbers."""
-    from cltutor import records
-
-    for label, record in records.everything().items():
-        _print_record(label, record)
-    return 0
-
-
 @app.command("check-install")
 def check_install() -> int:
     """Check versions, memory, disk, folders and data; say how to mend what is wrong."""
@@ -223,17 +163,6 @@ def _print_claims(claims: list[dict]) -> None:
         paper = "" if claim["paper"] is None else f"{claim['paper']:.3f}"
         value = f"{claim['value']:.3f}" + ("" if claim["live"] else " recorded")
         table.add_row(claim["text"], value, paper, "yes" if claim["ok"] else "no")
-    console.print(table)
-
-
-def _print_record(label: str, record: dict) -> None:
-    from cltutor import records
-
-    stale = ", earlier settings" if records.is_stale(record) else ""
-    console.print(f"\n{label} ({record['date']}{stale}): {record['command']}", soft_wrap=True)
-    table = Table("", "paper", "recorded: mean [95 % of one further run]")
-    for row in records.rows(record):
-        table.add_row(*row)
     console.print(table)
 
 

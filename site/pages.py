@@ -28,10 +28,10 @@ references
 """
 RESULTS = """# Recorded results
 
-What several seeds gave, as `cltutor results` shows it: the mean and, in brackets, the 95 % interval
-of one further run. Beside each record stands the command that renews it.
+What several seeds gave, as `cltutor results --all` shows it: the mean and, in brackets, the 95 %
+interval of one further run. Beside each record stands the command that renews it.
 
-## The methods of notebook 01 side by side
+## Systems, beside the papers
 
 ```{include} README.md
 :start-after: <!-- results:begin -->

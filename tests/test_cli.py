@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -90,6 +91,13 @@ def refused(told, status: int, words: str) -> None:
         ("verify dgr --seeds 0", "--seeds"),
         ("verify dgr --vary steps", "--vary steps is not of the form KEY=VALUE"),
         ("verify dgr --vary steps=5,x", "steps=x is not of type int"),
+        ("verify", "name a notebook or a method, or say --all"),
+        ("verify 01 --all", "name a notebook or a method, or say --all"),
+        ("verify --all --record", "--all checks and records nothing"),
+        (
+            "verify --all --vary steps=5",
+            "--vary, --preset, --stream, --scenario and --probe are fo",
+        ),
         ("verify 01 --probe sgd", "--vary, --preset, --stream, --scenario and --probe are for"),
         ("verify dgr --probe linear", "unknown probe 'linear': choose one of logistic, sgd, knn"),
         ("verify dgr --vary without=x", "without=x is not of type int"),
@@ -374,11 +382,11 @@ def test_verify_records_a_method(cltutor, monkeypatch, tmp_path):
     default, other = (records.values(record, "R", setting) for setting in settings[:2])
     assert default != other
 
-    status, out, _ = cltutor("results")
+    status, out, _ = cltutor("results", "--all")
     assert status == 0 and "finetune.split-digits.quick" in out and "ACC, lr=0.2" in out
     assert "earlier settings" not in out
     monkeypatch.setattr(finetune, "PROFILES", {"quick": ("split-digits", {"steps": 3})})
-    assert "earlier settings" in cltutor("results")[1]
+    assert "earlier settings" in cltutor("results", "--all")[1]
 
 
 def test_verify_at_a_preset_on_another_stream(cltutor, monkeypatch, tmp_path):
@@ -471,8 +479,34 @@ def test_verify_of_a_notebook_reports_what_is_not_borne_out(cltutor, monkeypatch
     assert records.claim_values(record, "c") == [0.80, 0.81]
 
 
-def test_results_prints_what_ships(cltutor):
+def test_verify_all_runs_every_notebook_once(cltutor, monkeypatch):
+    seen = []
+
+    def fake(path, values, folder):
+        seen.append((path.stem, values["seed"]))
+        value = 0.1 if path.stem.startswith("03") else 0.9
+        claim = {"name": "c", "text": "a claim", "value": value, "ok": value > 0.5, "live": True,
+                 "at_least": 0.5, "at_most": None, "paper": None, "source": ""}  # fmt: skip
+        facts = measures.facts(0.0, {"python": "3", "torch": "2", "device": "cpu",
+                                     "precision": "float32", "threads": 1})  # fmt: skip
+        return {"claims": [claim], "values": {}, "config": {}, **facts}
+
+    monkeypatch.setattr(runs, "run_notebook", fake)
+    status, out, err = cltutor("verify", "--all", "--time")
+    assert seen == [(name, 0) for name in notebook.names()]
+    assert (status, err) == (1, "") and out.count("Not borne out: ") == 1
+    assert out.count("seed 0 default: ") == len(seen) and " MB" not in out
+
+
+def test_results_are_a_row_per_system(cltutor):
     status, out, err = cltutor("results")
+    assert (status, err) == (0, "")
+    assert [name[:2] for name in notebook.names()] == re.findall(r"^│ (\d\d) ", out, re.M)
+    assert "0.199, 3 seeds" in out
+
+
+def test_results_of_all_records(cltutor):
+    status, out, err = cltutor("results", "--all")
     assert (status, err) == (0, "")
     for name in records.everything():
         assert name in out

@@ -16,7 +16,7 @@ import pytest
 import typer
 import yaml
 
-from cltutor import bibliography, claims, cli, notebook, recipe, records, runs
+from cltutor import bibliography, cli, notebook, recipe, records, runs, systems
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -27,50 +27,23 @@ OPEN, OPENED = "<!-- open:begin -->", "<!-- open:end -->"
 HOSTS = {"doi.org", "arxiv.org", "mybinder.org", "colab.research.google.com", "github.com"}
 NO_HOSTS = {"self.net"}  # an attribute in a listing of notebook 11
 
-# What stands in for the past; the published number; where the recorded ones are: record,
-# measurement, setting. Published: van de Ven & Tolias 2019, table 4, class-incremental split MNIST.
-ROWS = (
-    ("nothing: fine-tuning", 0.199, "dgr", "acc", "replay=none"),
-    ("dreams, hard labels: generative replay", 0.908, "dgr", "acc", "default"),
-    ("dreams, soft labels", 0.918, "dgr", "acc", "labels=soft"),
-    ("springs on the weights: EWC", 0.200, "ewc", "acc", "default"),
-    ("the old network's answers to new images: LwF", 0.239, "lwf", "acc", "default"),
-    ("a few stored images, 100 or 4,400: GDumb", None, "gdumb", "acc", "default"),
-    ("all stored images: exact replay", None, "dgr", "acc", "replay=exact"),
-    ("all real data, from scratch: joint training", 0.979, "01", "joint", "default"),
-    ("noise as dreams", None, "dgr", "acc", "replay=noise"),
-    ("dreams of a VAE that is not replayed", None, "dgr", "acc", "replay_vae=false"),
-    ("dreams that weigh 1/2 in every experience", None, "dgr", "acc", "weights=equal"),
-    ("dreams, z of size 2", None, "dgr", "acc", "latent=2"),
-    ("dreams, z of size 50", None, "dgr", "acc", "latent=50"),
-)
-
 
 def results_table() -> str:
-    """The recorded results on split digits in Markdown, without rows and columns that hold none."""
-    columns = {}
-    for profile in claims.PROFILES:
-        stream = recipe.configure("dgr", profile)[0]
-        methods = ("dgr", "ewc", "lwf", "gdumb")
-        found = {name: records.method(name, stream, profile) for name in methods}
-        found["01"] = records.notebook("01_vae_generative_replay", profile)
-        # A record that two profiles share stands once, under the one that it was made in.
-        found = {
-            name: record if record and record["profile"] == profile else None
-            for name, record in found.items()
-        }
-        stale = any(record and records.is_stale(record) for record in found.values())
-        head = f"recorded, `{profile}` ({stream})" + (", earlier settings" if stale else "")
-        cells = [records.values(found[name], value, setting) for *_, name, value, setting in ROWS]
-        if any(cells):
-            columns[head] = [records.describe(seen) if seen else "–" for seen in cells]
-    lines = [("what stands in for the past", "published, MNIST", *columns)]
-    lines.append(("---",) * len(lines[0]))
-    for i, (label, published, *_) in enumerate(ROWS):
-        cells = [column[i] for column in columns.values()]
-        if set(cells) - {"–"}:
-            lines.append((label, "–" if published is None else f"{published:.3f}", *cells))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """The rows of `cltutor results` in Markdown."""
+    lines = [
+        "| | what | paper | recorded | 95 % of one further run | note |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    before = None
+    for row in systems.rows():
+        paper, *rest = row.cells()
+        if row.source:
+            key, place = row.source
+            paper += f" ([{key}](notebooks/references.bib), {place})"
+        first = "" if row.notebook == before else row.notebook[:2]
+        lines.append(f"| {' | '.join((first, row.what, paper, *rest))} |".replace("|  |", "| |"))
+        before = row.notebook
+    return "\n".join(lines)
 
 
 def with_results(text: str) -> str:
@@ -407,21 +380,6 @@ def test_another_number_in_the_results_is_noticed():
     number = re.findall(r"0\.\d{3}", table)[-1]
     changed = text.replace(table, table.replace(number, "0.123"))
     assert changed != text and with_results(changed) == text
-
-
-def test_the_results_are_those_of_the_records(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "folder", lambda: tmp_path)
-    assert results_table().count("\n") == 1  # no record: a head without rows
-    config = {"dgr": records.settings_of("dgr", "quick")}
-    seeds = [{"setting": "labels=soft", "values": {"acc": acc}} for acc in (0.5, 0.7)]
-    record = {"profile": "quick", "config": config, "runs": seeds}
-    records.write("dgr.split-digits.quick", record)
-    row = results_table().splitlines()[2]
-    assert row == f"| dreams, soft labels | 0.918 | {records.describe([0.5, 0.7])} |"
-    assert "0.600" in row and "earlier settings" not in results_table()
-    config["dgr"]["latent"] += 1
-    records.write("dgr.split-digits.quick", record)
-    assert "earlier settings" in results_table().splitlines()[0]
 
 
 TEX = re.compile(r"\$[^$\n]+\$|\\\(|\\begin\{")
