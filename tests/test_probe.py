@@ -334,7 +334,7 @@ def test_what_cka_does_not_see():
 # --- the networks that are probed ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("net", ["mlp", "leaky", "conv", "resnet"])
+@pytest.mark.parametrize("net", ["mlp", "leaky", "conv", "resnet", "preact"])
 @pytest.mark.parametrize("shape", [(1, 4, 4), (1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 84, 84)])
 def test_solvers_by_name(net, shape):
     solver = build("solver", lambda: make_solver(net, shape, 7, 16), 0)

@@ -1,6 +1,7 @@
 """VDFD, SI and MAS: Jacobians, compression and the bound by hand, by differences, and at random."""
 
 import dataclasses
+from itertools import islice
 from math import log, prod
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from contract import Case, rng, small
 from torch import nn
 
-from cltutor import vdfd
+from cltutor import recipe, vdfd
 from cltutor.errors import UserError
 from cltutor.methods import finetune, mas, si
 from cltutor.methods import vdfd as method
@@ -23,6 +24,10 @@ EPS = vdfd.EPS
 def solver(net: str = "mlp", seed: int = 0, hidden: int = 8, n_classes: int = 4) -> nn.Module:
     torch.manual_seed(seed)
     return make_solver(net, SHAPE, n_classes, hidden)
+
+
+def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors.values()])
 
 
 def images(n: int = 6, seed: int = 0) -> torch.Tensor:
@@ -148,13 +153,9 @@ def test_a_change_of_sum_zero_inside_a_kernel_is_free():
 
 
 def test_the_papers_count_of_numbers():
-    """ResNet-18, C = 10: 111.7 million numbers of G, or 13,202 (the storage in VDFD's logs).
-
-    The pre-activation network of the paper has the kit's tensors but for the normalisation on its
-    short cuts.
-    """
-    body = ResNet((3, 32, 32), 512)
-    shapes = [tuple(w.shape) for n, w in body.named_parameters() if ".around.1." not in n]
+    """ResNet-18, C = 10: 111.7 million numbers of G, or 13,202 (the storage in VDFD's logs)."""
+    body = ResNet((3, 32, 32), 512, before=True)
+    shapes = [tuple(weight.shape) for weight in body.parameters()]
     assert len(shapes) == 54 and sum(prod(shape) for shape in shapes) * 10 == 111_670_400
     assert vdfd.numbers(shapes, 10) == 13_202
     assert vdfd.numbers(shapes, 5) == 12_932 and vdfd.numbers(shapes, 8) == 13_094
@@ -331,6 +332,36 @@ def test_the_jacobian_of_maps_is_that_of_their_mean_logits():
         own = torch.autograd.grad(means[c], list(net.body.parameters()), retain_graph=True)
         for (name, _), expected in zip(net.body.named_parameters(), own, strict=True):
             torch.testing.assert_close(G[name][i], expected)
+
+
+# --- the paper's setting --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", [None, "ssl"])
+def test_some_steps_of_the_papers_setting(preset, toy):
+    """And that it goes on from what was carried, to the same weights."""
+    _, cfg = recipe.configure("vdfd", "paper", preset=preset, steps=8, batch=4, images=4)
+    stream = toy("task")
+    body = method.networks(stream, cfg)["features"]
+    assert sum(weight.numel() for weight in body.parameters()) > 11e6
+    assert cfg.rotate is (preset == "ssl") and cfg.compress and cfg.halve
+    ends = [tick.carried for tick in method.run(stream, cfg) if tick.end]
+    again = [t.carried for t in method.run(stream.after(1), cfg, carried=ends[1]) if t.end]
+    assert torch.equal(flat(again[0]["solver"]), flat(ends[2]["solver"]))
+    assert all(flat(end["solver"]).isfinite().all() for end in ends)
+
+
+def test_learning_rates_are_halved(toy):
+    """Adam's first steps have the size of the learning rate: 8 of them, from 4 and 7 on smaller."""
+    moves = {}
+    for halve in (False, True):
+        cfg = method.Config(steps=8, batch=24, hidden=8, halve=halve)
+        ticks = islice(method.run(toy("task"), cfg), 8)
+        seen = torch.stack([flat(state(tick.learner["solver"])) for tick in ticks])
+        moves[halve] = (seen[1:] - seen[:-1]).norm(dim=1)
+    ratio = (moves[True] / moves[False]).tolist()
+    assert ratio[:2] == [1, 1] and ratio[2:5] == pytest.approx([0.5] * 3, abs=0.1)
+    assert ratio[5:] == pytest.approx([0.25] * 2, abs=0.1)
 
 
 # --- SI and MAS ----------------------------------------------------------------------------------

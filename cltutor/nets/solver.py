@@ -1,5 +1,6 @@
 """The networks that a method can be told to take as its solver, by name."""
 
+from functools import partial
 from math import prod
 from typing import Literal
 
@@ -12,7 +13,7 @@ from cltutor.nets.segmenter import Segmenter
 
 Small = Literal["mlp", "leaky", "conv"]
 Net = Literal["mlp", "leaky", "conv", "resnet"]
-AnyNet = Literal["mlp", "leaky", "conv", "resnet", "segmenter"]
+AnyNet = Literal["mlp", "leaky", "conv", "resnet", "preact", "segmenter"]
 # A preset of several methods: so narrow that features are lost on 8x8 digits (notebook 08); 30
 # passes over an experience of halved-digits.
 NARROW = dict(net="leaky", hidden=8, steps=150, batch=32, lr=3e-3)
@@ -41,7 +42,8 @@ def make_solver(net: AnyNet, shape: tuple[int, int, int], n_classes: int, hidden
     Args:
         net: "mlp", two ReLU layers; "leaky", three LeakyReLU layers, for narrow networks; "conv",
             3x3 convolutions of 16, 32 and 64 channels and a ReLU layer; "resnet", a ResNet-18;
-            "segmenter", logits for every pixel (segmenter.py).
+            "preact", one with activations before the convolutions; "segmenter", logits for every
+            pixel (segmenter.py).
         shape: (C, H, W) of an image.
     """
     if net == "mlp":
@@ -49,6 +51,7 @@ def make_solver(net: AnyNet, shape: tuple[int, int, int], n_classes: int, hidden
     if net == "segmenter":
         return Segmenter(shape, n_classes, hidden)
     bodies = {"leaky": leaky, "conv": conv, "resnet": ResNet}
+    bodies["preact"] = partial(ResNet, before=True)
     return Solver(bodies[net](shape, hidden), hidden, n_classes)
 
 
