@@ -33,7 +33,7 @@ CLTUTOR = BIN / ("cltutor.exe" if os.name == "nt" else "cltutor")
 # command -> (extra of pyproject.toml that it needs, what is started)
 COMMANDS = {
     "run": ("", [str(CLTUTOR), "run", "01"]),
-    "test": ("dev", [str(PYTHON), "-m", "pytest"]),
+    "test": ("dev", [str(PYTHON), "-m", "pytest", "-n", "2", "--dist", "worksteal"]),
     "lab": ("", [str(CLTUTOR), "lab"]),
     "notebooks": ("", [str(CLTUTOR), "notebooks"]),
     "site": ("site", [str(PYTHON), str(ROOT / "site" / "build.py")]),

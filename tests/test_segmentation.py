@@ -41,7 +41,8 @@ def test_a_canvas_shows_two_to_four_digits_that_do_not_overlap():
 
 def test_canvases_are_a_data_set():
     first, again = canvas.canvases(TRAIN, TRAIN, 16), canvas.canvases(TRAIN, TRAIN, 16)
-    assert all(np.array_equal(a, b) for a, b in zip(first[0], again[0], strict=True))
+    for one, other in zip(first[0], again[0], strict=True):
+        np.testing.assert_array_equal(one, other)
     loaded = data.load("canvas16")
     assert loaded.x_train.shape == (5000, 1, 16, 16) and loaded.x_train.dtype == torch.uint8
     assert loaded.y_test.shape == (300, 16, 16) and loaded.domain_train is None

@@ -256,6 +256,7 @@ def calls(start):
 
 
 PLAIN, WITH_DEV = "-e .", "-e .[dev]"
+PYTEST = ["python", "-m", "pytest", "-n", "2", "--dist", "worksteal"]
 RUN = [["cltutor", "run", "01"]]
 
 
@@ -270,7 +271,7 @@ def test_first_run_installs_and_the_second_starts_at_once(start, capfd):
 
 def test_each_command_starts_what_it_says(start):
     assert start.main(["test", "-k", "x"]) == 0
-    assert calls(start) == ["venv", WITH_DEV, ["python", "-m", "pytest", "-k", "x"]]
+    assert calls(start) == ["venv", WITH_DEV, [*PYTEST, "-k", "x"]]
     assert start.main(["lab"]) == start.main(["notebooks"]) == start.main(["site"]) == 0
     site = ["python", str(start.ROOT / "site" / "build.py")]
     assert calls(start) == [["cltutor", "lab"], ["cltutor", "notebooks"], site]
@@ -279,7 +280,7 @@ def test_each_command_starts_what_it_says(start):
 def test_tests_after_a_plain_install_add_the_extra_once(start):
     start.main(["run"])
     start.main(["test"])
-    assert calls(start)[-2:] == [WITH_DEV, ["python", "-m", "pytest"]]
+    assert calls(start)[-2:] == [WITH_DEV, PYTEST]
     start.main(["run"])
     assert calls(start) == RUN
 
