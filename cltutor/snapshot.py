@@ -27,6 +27,7 @@ class Snapshot:
         R: (K, K) in [0, 1] as in `Result`; NaN where not measured yet.
         x: (m,) moments at which accuracy was measured, in experiences trained, from 0 to n.
         accuracy: (m, K) in [0, 1], test accuracy on every experience at these moments.
+        measure: what R and `accuracy` hold, as in `Stream.measure`.
         losses: {role: (n * BINS,)} means over equal stretches of steps; NaN where there is none.
         dreams: {k: (DREAMS, C, H, W) uint8} what the generator drew after experience k.
         error: what the method raised.
@@ -45,6 +46,7 @@ class Snapshot:
     losses: dict[str, np.ndarray] = field(default_factory=dict)
     dreams: dict[int, np.ndarray] = field(default_factory=dict)
     error: Exception | None = None
+    measure: str = "accuracy"
 
 
 class Trace:
@@ -126,5 +128,5 @@ class Trace:
         return Snapshot(
             state, k, step, of, self.cached, (ks.index(k) + part) / len(ks), left,
             self._R.copy(), x, np.array(self._rows).reshape(len(x), len(self.stream)),
-            losses, dict(self._dreams), error,
+            losses, dict(self._dreams), error, self.stream.measure,
         )  # fmt: skip

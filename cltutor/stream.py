@@ -93,6 +93,11 @@ class Stream:
         return len(self.parts)
 
     @property
+    def measure(self) -> str:
+        """What R holds: "accuracy", or "IoU", the mean over the classes, where labels are maps."""
+        return "IoU" if self.target == "map" else "accuracy"
+
+    @property
     def ks(self) -> list[int]:
         """The experiences that iterating gives."""
         return [k for k in range(self.first, len(self.parts)) if k not in self.skipped]

@@ -60,18 +60,24 @@ def pictures(found: Found) -> dict[str, Picture]:
     """{name of a file: figure}: for each stream and scenario the bars of FIGURES, a bar for each
     method and setting, with the single seeds and the 95 % interval of their mean."""
     bars: dict[str, dict[str, list]] = {}
+    labels: dict[str, str] = {}
     for cell, content in found:
         if "failed" not in content:
             for name in [one for one in FIGURES if one in content["values"]]:
                 key = f"{name}.{content['stream']}.{content['scenario']}"
+                labels[key] = _measured(name, content)
                 seeds = bars.setdefault(key, {}).setdefault(cell.label, [])
                 seeds.append(content["values"][name])
     drawn = {}
     for key, values in bars.items():
-        name = key.split(".")[0]
-        label, limits = f"{FIGURES[name]}, {_where(key)}", (0, 1) if name == "acc" else None
-        drawn[key] = figures.bars(values, xlabel=label, xlim=limits)
+        limits = (0, 1) if key.startswith("acc.") else None
+        drawn[key] = figures.bars(values, xlabel=f"{labels[key]}, {_where(key)}", xlim=limits)
     return drawn
+
+
+def _measured(name: str, content: dict) -> str:
+    maps = "miou" in content["values"]  # R holds the IoU there
+    return FIGURES[name].replace("accuracy", "IoU") if maps else FIGURES[name]
 
 
 def _where(key: str) -> str:

@@ -25,7 +25,7 @@ from cltutor.figures.style import contrast
 from cltutor.methods import dgr, ewc, finetune, lwf
 from cltutor.panel import fields, pictures, svg
 from cltutor.panel.layout import files
-from cltutor.panel.runs import Run
+from cltutor.panel.runs import Run, as_csv, drawn
 from cltutor.panel.view import Panel
 from cltutor.session import EVERY
 from cltutor.snapshot import BINS, Snapshot
@@ -641,7 +641,7 @@ def finished_run(number=1, name="dgr", **changes) -> Run:
 
 def test_pictures_say_in_words_what_they_show():
     now = finished_run(2, "labels=soft")
-    html = pictures.accuracy([finished_run()], None, now, 2)
+    html = pictures.accuracy([finished_run()], None, now, shot())
     words = re.search(r'<figure role="img" aria-label="([^"]*)"', html)[1]
     assert "Run 1: dgr: 0.62 at its end" in words
     assert "Now, labels=soft: 0.62 after 1.5 experiences" in words
@@ -650,6 +650,16 @@ def test_pictures_say_in_words_what_they_show():
     assert "new: 0.500 at last" in pictures.losses(shot())
     assert 'alt="Dreams after experience 0."' in pictures.dreams(shot())
     assert pictures.dreams(shot(dreams={})) == ""
+
+
+def test_pictures_name_what_is_measured(toy, toy_for):
+    assert (toy().measure, toy_for("mib", "default").measure) == ("accuracy", "IoU")
+    run = finished_run(measure="IoU")
+    shown = [pictures.accuracy([run], run, None, run.shot), pictures.experiences(run.shot)]
+    shown += [pictures.matrix(run.shot), pictures.numbers(run.shot), pictures.comparison([run])]
+    shown += [pictures.told(run.shot, "mib"), as_csv([run]).decode(), str(drawn([run]))]
+    for html in shown:
+        assert "IoU" in html and "accuracy" not in html.lower()
 
 
 def test_curves_lie_where_their_values_are():
@@ -695,7 +705,7 @@ def test_cells_of_the_matrix():
 def test_whatever_is_written_is_escaped():
     nasty = "<script>alert('x')</script>\"&"
     for html in (
-        pictures.accuracy([finished_run(name=nasty)], None, finished_run(2, nasty), 2),
+        pictures.accuracy([finished_run(name=nasty)], None, finished_run(2, nasty), shot()),
         pictures.comparison([finished_run(name=nasty)]),
         pictures.losses(shot(losses={nasty: np.full(2 * BINS, 0.5)})),
         pictures.numbers(shot(losses={nasty: np.full(2 * BINS, 0.5)})),

@@ -192,6 +192,7 @@ def violations(page, kind: str, values) -> list[str]:
     return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found["violations"]]
 
 
+@pytest.mark.timeout(3600)  # of every page
 def test_pages_are_accessible_and_fetch_nothing(site, address, page):
     root, pages = site
     names = SAMPLE

@@ -255,6 +255,14 @@ def test_results_of_other_code_are_not_taken(alone, tmp_path):
 # --- the command -------------------------------------------------------------------------------
 
 
+def test_figures_name_what_is_measured():
+    (part,) = sweep_plan.parts({"methods": ["finetune"], "seeds": 1})
+    (cell,) = part.cells()
+    for values, said in (({}, "mean accuracy at the end"), ({"miou": 0.6}, "mean IoU at the end")):
+        content = {"stream": "s", "scenario": "class", "values": {"acc": 0.5} | values}
+        assert said in sweep_report.pictures([(cell, content)])["acc.s.class"].alt
+
+
 def test_table_figures_and_failures(command, monkeypatch, alone, tmp_path):
     fit = recipe.fit
 

@@ -71,4 +71,4 @@ def _still(runs: Sequence[Run]) -> figures.Picture:
         return figures.heatmaps({runs[0].name: shot.R})
     whole = shot.x == np.round(shot.x)
     series = {f"experience {j}": values for j, values in enumerate(shot.accuracy[whole].T)}
-    return figures.curves(series, xlabel="experiences trained", ylabel="accuracy", ylim=(0, 1))
+    return figures.curves(series, xlabel="experiences trained", ylabel=shot.measure, ylim=(0, 1))

@@ -28,8 +28,11 @@ HINT = "Reset the switches and start again; what happened in detail is below."
 TILE = 44  # pixels of a dream on the page
 
 
-def accuracy(runs: Sequence[Run], chosen: Run | None, now: Run | None, K: int) -> str:
-    """The mean accuracy over all experiences: of finished runs, and of the one under way."""
+def accuracy(runs: Sequence[Run], chosen: Run | None, now: Run | None, shot: Snapshot) -> str:
+    """The mean over all experiences: of finished runs, and of the one under way.
+
+    `shot` tells how many experiences there are, and what is measured.
+    """
     lines, told = [], []
     for run in runs[-svg.COLOURS + 1 :]:
         strong = run is chosen and now is None
@@ -38,8 +41,8 @@ def accuracy(runs: Sequence[Run], chosen: Run | None, now: Run | None, K: int) -
     if now is not None and len(now.shot.x):
         lines.append(_mean(now, "now", strong=True))
         told.append(f"Now, {now.name}: {now.accuracy:.2f} after {now.shot.x[-1]:.1f} experiences.")
-    drawing = svg.chart(lines, K, EXPERIENCES)
-    return svg.figure("Mean accuracy, all experiences", " ".join(told) or NOTHING, drawing)
+    drawing = svg.chart(lines, len(shot.R), EXPERIENCES)
+    return svg.figure(f"Mean {shot.measure}, all experiences", " ".join(told) or NOTHING, drawing)
 
 
 def _mean(run: Run, label: str, strong: bool) -> Line:
@@ -47,13 +50,20 @@ def _mean(run: Run, label: str, strong: bool) -> Line:
 
 
 def experiences(shot: Snapshot) -> str:
-    """Test accuracy on every single experience, past and future, while the run goes on."""
+    """What is measured on every single experience, past and future, while the run goes on."""
     lines, told = [], []
     for j, values in enumerate(shot.accuracy.T):
         lines.append(Line(str(j), j, shot.x, values))
         told += [f"Experience {j}: {value:.2f}." for value in values[-1:]]
     drawing = svg.chart(lines, len(shot.R), EXPERIENCES)
-    return svg.figure("Accuracy on each experience", " ".join(told) or NOTHING, drawing)
+    return svg.figure(
+        f"{capital(shot.measure)} on each experience", " ".join(told) or NOTHING, drawing
+    )
+
+
+def capital(word: str) -> str:
+    """A word as a heading begins."""
+    return word[0].upper() + word[1:]
 
 
 def losses(shot: Snapshot) -> str:
@@ -81,7 +91,7 @@ def matrix(shot: Snapshot) -> str:
         for i, row in enumerate(shot.R)
         if np.isfinite(row).all()
     ]
-    drawing = svg.heatmap(shot.R, "accuracy on experience j", "after i")
+    drawing = svg.heatmap(shot.R, f"{shot.measure} on experience j", "after i")
     return svg.figure("R", " ".join(told) or "Nothing measured yet.", drawing)
 
 
@@ -147,11 +157,13 @@ def numbers(shot: Snapshot) -> str:
     K = len(shot.R)
     on = [f"on {j}" for j in range(K)]
     rows = [(f"after {i}", *map(float, row)) for i, row in enumerate(shot.R)]
-    tables = [figures.table(rows, ("R", *on), "R, accuracy on experience j after experience i")]
+    caption = f"R, {shot.measure} on experience j after experience i"
+    tables = [figures.table(rows, ("R", *on), caption)]
     step = max(1, len(shot.x) // 20)
     picked = [*range(0, len(shot.x), step)]
     rows = [(f"{shot.x[m]:.2f}", *map(float, shot.accuracy[m])) for m in picked]
-    tables.append(figures.table(rows, ("trained", *on), "Accuracy during the run, thinned"))
+    caption = f"{capital(shot.measure)} during the run, thinned"
+    tables.append(figures.table(rows, ("trained", *on), caption))
     rows = [(role, *_last(values, K)) for role, values in shot.losses.items()]
     head = ("term", *(f"in {k}" for k in range(K)))
     tables.append(figures.table(rows, head, "Terms of the loss at the end of each experience"))
@@ -176,7 +188,7 @@ def told(shot: Snapshot, name: str) -> str:
         "done": f"Done: {name}.",
     }[shot.state]
     if shot.state == "done":
-        text += f" Mean accuracy {shot.accuracy[-1].mean():.2f}."
+        text += f" Mean {shot.measure} {shot.accuracy[-1].mean():.2f}."
         if shot.cached == len(shot.R):
             text += " Read from checkpoints: these settings were trained before."
     return message(text)

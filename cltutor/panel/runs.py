@@ -43,9 +43,6 @@ class Run:
         return float(self.shot.accuracy[-1].mean())
 
 
-COLUMNS = ("run", "mean accuracy", "just learned", "forgetting")
-
-
 def compared(runs: Sequence[Run]) -> figures.Picture:
     """A table with a row per run."""
     rows = []
@@ -53,7 +50,8 @@ def compared(runs: Sequence[Run]) -> figures.Picture:
         R = run.shot.R
         forgetting = metrics.forgetting(R) if len(R) > 1 else float("nan")
         rows.append((run.label, run.accuracy, float(np.mean(np.diagonal(R))), forgetting))
-    return figures.table(rows, COLUMNS, "Finished runs")
+    head = ("run", f"mean {runs[0].shot.measure}", "just learned", "forgetting")
+    return figures.table(rows, head, "Finished runs")
 
 
 def as_csv(runs: Sequence[Run]) -> bytes:
@@ -62,7 +60,7 @@ def as_csv(runs: Sequence[Run]) -> bytes:
     A field that a method does not have is empty.
     """
     fields = list(dict.fromkeys(name for run in runs for name in run.config))
-    head = ["run", "name", "method", "scenario", *fields, "after", "on", "accuracy"]
+    head = ["run", "name", "method", "scenario", *fields, "after", "on", runs[0].shot.measure]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
@@ -80,7 +78,7 @@ def drawn(runs: Sequence[Run]) -> figures.Picture:
     for run in runs[-len(PALETTE) :]:
         x, accuracy = run.shot.x, run.shot.accuracy.mean(axis=1)
         series[run.label] = accuracy[x == np.round(x)]
-    label = "mean accuracy over all experiences"
+    label = f"mean {runs[0].shot.measure} over all experiences"
     return figures.curves(series, xlabel="experiences trained", ylabel=label, ylim=(0, 1))
 
 

@@ -55,8 +55,9 @@ class Panel:
         self._lock, self.session, self.runs = threading.RLock(), None, []
         self._count, self._label, self._kept = 0, "", True
         self.switches = Switches(methods, switches, profile, seed, **chosen)
-        K = len(self.switches.setting()[1])
-        self._blank = Snapshot(R=np.full((K, K), np.nan), accuracy=np.zeros((0, K)))
+        stream = self.switches.setting()[1]
+        R, none = np.full((len(stream), len(stream)), np.nan), np.zeros((0, len(stream)))
+        self._blank = Snapshot(R=R, accuracy=none, measure=stream.measure)
         self.progress, self.status = widgets.HTML(), widgets.HTML()
         self._safely = partial(buttons.safely, self._lock, self.status)
         button = partial(buttons.button, self._lock, self.status)
@@ -148,7 +149,7 @@ class Panel:
             now = Run(self._count + 1, self._label, "", "", {}, shot)
         else:
             shot = chosen.shot if chosen else self._blank
-        self.pictures["accuracy"].value = pictures.accuracy(self.runs, chosen, now, len(shot.R))
+        self.pictures["accuracy"].value = pictures.accuracy(self.runs, chosen, now, shot)
         for draw in (pictures.experiences, pictures.losses, pictures.matrix, pictures.dreams):
             self.pictures[draw.__name__].value = draw(shot)
         self.pictures["comparison"].value = pictures.comparison(self.runs)
