@@ -202,12 +202,31 @@ def fit_many(
         if not (folder / cache.file_name(stream.ks[-1], True)).exists():
             todo.append((method, stream, cfg))
     if len(todo) > 1:
-        spawn = multiprocessing.get_context("spawn")
+        spawn, copies = multiprocessing.get_context("spawn"), {}
         with ProcessPoolExecutor(min(workers, len(todo)), mp_context=spawn) as pool:
-            fits = [pool.submit(fit, *parts, **options) for parts in todo]
+            fits = [
+                pool.submit(fit, method, copied(stream, copies), cfg, **options)
+                for method, stream, cfg in todo
+            ]
             for done in tqdm(as_completed(fits), total=len(fits), unit="fit", disable=not progress):
                 done.result()
     return {label: fit(*parts, watch=watch, **options) for label, parts in settings.items()}
+
+
+def copied(stream: Stream, copies: dict[int, torch.Tensor]) -> Stream:
+    """The stream with tensors of its own, each copied once: `copies` has those made so far.
+
+    To send a tensor to a process, torch moves it into memory that both see, and what looked at its
+    old place, such as a NumPy array of the same images, looks at garbage from then on.
+    """
+
+    def own(value):
+        if not isinstance(value, torch.Tensor):
+            return value
+        return copies.setdefault(id(value), value.clone())
+
+    parts = tuple({name: own(value) for name, value in part.items()} for part in stream.parts)
+    return dataclasses.replace(stream, parts=parts)
 
 
 def operations(method: str, stream: Stream, cfg) -> list[int]:

@@ -461,6 +461,23 @@ def test_fit_many_equals_fit(stream, monkeypatch, tmp_path):
     assert "_RemoteTraceback" in type(raised.value.__cause__).__name__, "a worker's exception"
 
 
+def test_fit_many_leaves_images_where_they_are():
+    """What it sends to its processes torch moves; an array over the images would be garbage."""
+    _, stream, cfg = recipe.setting("finetune", steps=2, stream="permuted-digits")
+    x = stream.parts[0]["x"]
+    seen, place, images = x.numpy(), x.data_ptr(), x.clone()
+    recipe.fit_many({s: ("finetune", stream, dataclasses.replace(cfg, seed=s)) for s in (0, 1)})
+    assert x.data_ptr() == place and np.array_equal(seen, images)
+
+
+def test_copies_are_made_once():
+    _, stream, _ = recipe.setting("finetune", stream="permuted-digits")
+    copies = {}
+    one, other = recipe.copied(stream, copies), recipe.copied(stream, copies)
+    assert one.checksum == other.checksum == stream.checksum
+    assert one.parts[0]["x"] is other.parts[1]["x"] is not stream.parts[0]["x"]
+
+
 def test_fit_many_of_a_single_fit_or_from_the_cache_starts_no_process(stream, monkeypatch):
     monkeypatch.setattr(recipe, "ProcessPoolExecutor", None)
     jobs = {"a": ("finetune", stream, FINETUNE)}
