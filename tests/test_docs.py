@@ -31,7 +31,7 @@ NO_HOSTS = {"self.net"}  # an attribute in a listing of notebook 11
 def results_table() -> str:
     """The rows of `cltutor results` in Markdown."""
     lines = [
-        "| | what | paper | recorded | 95 % of one further run | note |",
+        "| notebook | what | paper | recorded | 95 % of one further run | note |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     before = None
