@@ -195,7 +195,7 @@ def _refused(words: list[str]) -> str | None:
         return f"cltutor does not know {words[0]}"
     try:
         values = commands[words[0]].make_context(words[0], words[1:]).params
-        if words[0] not in ("run", "verify") or values["name"].isupper():
+        if words[0] not in ("run", "verify") or values.get("every") or values["name"].isupper():
             return None
         target = runs.target(values["name"])
         changes = runs.pairs(values.get("changes") or [])
