@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cltutor import install, sweep_command, verify_command
 from cltutor.course import commands
 from cltutor.errors import InstallError, NotebookError, UserError
+from cltutor.options import WHAT, OtherStream, Preset, Profile, Scenario, Seed, console
 
 app = typer.Typer(
     add_completion=False,
@@ -30,19 +30,6 @@ app.add_typer(verify_command.app)
 app.add_typer(sweep_command.app)
 UsageFault = typer.BadParameter.__base__.__base__  # click's, of typer's own copy or of the package
 STOPPED = 130  # the exit status after Ctrl-C
-console = Console(width=None if sys.stdout.isatty() else 120)
-
-Name = Annotated[str, typer.Argument(help="a notebook (01 is enough) or a method")]
-Profile = Annotated[str, typer.Option(help="quick, laptop or paper")]
-Seed = Annotated[int, typer.Option(help="decides every draw and the order of the classes")]
-Preset = Annotated[str | None, typer.Option(help="a named setting of the method")]
-OtherStream = Annotated[
-    str | None,
-    typer.Option(
-        "--stream", help="of a method, such as split-mnist-10, permuted-digits or voc-canvas16-6-2"
-    ),
-]
-Scenario = Annotated[str | None, typer.Option(help="of a method: class, domain, task")]
 
 
 def main() -> None:
@@ -67,7 +54,7 @@ def _complain(message: str, status: int) -> int:
 
 @app.command()
 def run(
-    name: Name,
+    name: Annotated[str, WHAT],
     profile: Profile = "quick",
     seed: Seed = 0,
     preset: Preset = None,

@@ -1,21 +1,16 @@
 """`cltutor sweep`."""
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cltutor import install
 from cltutor.errors import UserError
+from cltutor.options import Probe, Record, Text, Texts, Workers, console
 
 app = typer.Typer()
-console = Console(width=None if sys.stdout.isatty() else 120)
-
-Texts = list[str] | None
-Text = str | None
 
 
 @app.command()
@@ -26,14 +21,14 @@ def sweep(
     stream: Annotated[Texts, typer.Option(help="instead of the method's own; repeatable")] = None,
     scenario: Annotated[Text, typer.Option(help="class, domain, task")] = None,
     preset: Annotated[Text, typer.Option(help="a named setting of the methods")] = None,
-    probe: Annotated[Text, typer.Option(help="also linear probes: logistic, sgd, ...")] = None,
+    probe: Probe = None,
     changes: Annotated[Texts, typer.Option("--set", help="KEY=VALUE, for all cells")] = None,
     vary: Annotated[Texts, typer.Option(help="KEY=VALUE,VALUE: one change at a time")] = None,
     grid: Annotated[Texts, typer.Option(help="KEY=VALUE,VALUE: all combinations")] = None,
     out: Annotated[Path, typer.Option(help="goes on with what is there")] = Path("runs/sweep"),
-    workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = 2,
+    workers: Workers = 2,
     scheduler: Annotated[Text, typer.Option(help="of a Dask cluster: tcp://HOST:PORT")] = None,
-    record: Annotated[bool, typer.Option("--record", help="write data/recorded/")] = False,
+    record: Record = False,
 ) -> int:
     """Fit methods at several settings, seeds and streams; write a table and figures.
 

@@ -1,39 +1,46 @@
 """`cltutor verify` and `cltutor results`: what several seeds bear out, and what was recorded."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from cltutor import install
 from cltutor.errors import UserError
+from cltutor.options import (
+    WHAT,
+    OtherStream,
+    Preset,
+    Probe,
+    Profile,
+    Record,
+    Scenario,
+    Text,
+    Texts,
+    Workers,
+    console,
+)
 
 app = typer.Typer()
-console = Console(width=None if sys.stdout.isatty() else 120)
-
-Texts = list[str] | None
-Text = str | None
 
 
 @app.command()
 def verify(
-    name: Annotated[Text, typer.Argument(help="a notebook (01 is enough) or a method")] = None,
+    name: Annotated[Text, WHAT] = None,
     every: Annotated[bool, typer.Option("--all", help="every notebook, one seed each")] = False,
-    profile: Annotated[str, typer.Option(help="quick, laptop or paper")] = "quick",
+    profile: Profile = "quick",
     seeds: Annotated[
         int | None, typer.Option(min=1, help="runs seeds 0, 1, ...; 5 without it, 1 with --all")
     ] = None,
-    vary: Annotated[Texts, typer.Option(help="KEY=VALUE,VALUE: other settings")] = None,
-    preset: Annotated[Text, typer.Option(help="a named setting of the method")] = None,
-    stream: Annotated[Text, typer.Option(help="instead of the method's own")] = None,
-    scenario: Annotated[Text, typer.Option(help="of a method: class, domain, task")] = None,
-    probe: Annotated[Text, typer.Option(help="also linear probes: logistic, sgd, ...")] = None,
-    record: Annotated[bool, typer.Option("--record", help="write data/recorded/")] = False,
+    vary: Annotated[Texts, typer.Option(help="KEY=VALUE,VALUE: other settings of a method")] = None,
+    preset: Preset = None,
+    stream: OtherStream = None,
+    scenario: Scenario = None,
+    probe: Probe = None,
+    record: Record = False,
     time: Annotated[bool, typer.Option("--time", help="report seconds and memory")] = False,
-    workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = 2,
+    workers: Workers = 2,
 ) -> int:
     """Run several seeds and hold the claims against them."""
     install.require_matching_torch()
