@@ -13,11 +13,15 @@ from sklearn.metrics import jaccard_score
 from cltutor import canvas, data, mapfolder, recipe, segmentation, streams
 from cltutor.data import Dataset
 from cltutor.errors import UserError
-from cltutor.methods import finetune, mib
+from cltutor.methods import finetune, mib, vdfd
 from cltutor.nets.segmenter import Segmenter, UBody
 
 DIGITS = data.load("digits")
 TRAIN = (DIGITS.x_train.numpy(), DIGITS.y_train.numpy())
+
+
+def flat(weights: dict) -> torch.Tensor:
+    return torch.cat([weight.flatten() for weight in weights.values()])
 
 
 # --- canvases ------------------------------------------------------------------------------------
@@ -367,6 +371,21 @@ def test_without_its_parts_mib_is_fine_tuning_among_the_classes_known(toy_for, t
     for a, b in zip(ours, theirs, strict=True):
         for name, weight in a["solver"].items():
             torch.testing.assert_close(weight, b["solver"][name])
+
+
+@pytest.mark.parametrize("method", [mib, vdfd])
+def test_a_lower_rate_after_the_first_experience(method, toy_for):
+    """Adam's first step has the size of the learning rate."""
+    stream, moves = toy_for("mib", "default", "domain"), {}
+    for rates in ("constant", "lower"):
+        cfg = dataclasses.replace(small(method), rates=rates, lam=0.0, steps=1)
+        cfg = dataclasses.replace(cfg, net="segmenter") if method is vdfd else cfg
+        ends = [tick.carried for tick in method.run(stream, cfg) if tick.end]
+        moves[rates] = flat(ends[1]["solver"]) - flat(ends[0]["solver"])
+        first = flat(ends[0]["solver"])
+        assert torch.equal(moves.setdefault("first", first), first)
+    ratio = (moves["lower"].norm() / moves["constant"].norm()).item()
+    assert ratio == pytest.approx(1 / 20, rel=1e-2)
 
 
 def test_a_stream_of_one_experience_has_no_transfer():

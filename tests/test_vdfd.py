@@ -344,7 +344,7 @@ def test_some_steps_of_the_papers_setting(preset, toy):
     stream = toy("task")
     body = method.networks(stream, cfg)["features"]
     assert sum(weight.numel() for weight in body.parameters()) > 11e6
-    assert cfg.rotate is (preset == "ssl") and cfg.compress and cfg.halve
+    assert cfg.rotate is (preset == "ssl") and cfg.compress and cfg.rates == "halved"
     ends = [tick.carried for tick in method.run(stream, cfg) if tick.end]
     again = [t.carried for t in method.run(stream.after(1), cfg, carried=ends[1]) if t.end]
     assert torch.equal(flat(again[0]["solver"]), flat(ends[2]["solver"]))
@@ -354,12 +354,12 @@ def test_some_steps_of_the_papers_setting(preset, toy):
 def test_learning_rates_are_halved(toy):
     """Adam's first steps have the size of the learning rate: 8 of them, from 4 and 7 on smaller."""
     moves = {}
-    for halve in (False, True):
-        cfg = method.Config(steps=8, batch=24, hidden=8, halve=halve)
+    for rates in ("constant", "halved"):
+        cfg = method.Config(steps=8, batch=24, hidden=8, rates=rates)
         ticks = islice(method.run(toy("task"), cfg), 8)
         seen = torch.stack([flat(state(tick.learner["solver"])) for tick in ticks])
-        moves[halve] = (seen[1:] - seen[:-1]).norm(dim=1)
-    ratio = (moves[True] / moves[False]).tolist()
+        moves[rates] = (seen[1:] - seen[:-1]).norm(dim=1)
+    ratio = (moves["halved"] / moves["constant"]).tolist()
     assert ratio[:2] == [1, 1] and ratio[2:5] == pytest.approx([0.5] * 3, abs=0.1)
     assert ratio[5:] == pytest.approx([0.25] * 2, abs=0.1)
 

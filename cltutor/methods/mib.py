@@ -20,7 +20,8 @@ experiences were seen. No real samples.
 
 Toggle. `label`, `keep`, `start`: False takes q = p in Eq. 1, r = the softmax over the old outputs
 in Eq. 3, and no Eq. 5. All three are LwF as the paper compares it (preset "lwf"). `lam`: 0 does
-without the teacher.
+without the teacher. `rates`: `lr` is "lower" after the first experience, a twentieth (there: a
+tenth; Li et al. 2023, on city scenes: .02 and .001).
 
 Deviations. Adam in place of SGD with a polynomial decay; a small network of its own.
 
@@ -30,6 +31,7 @@ Reference. Cermelli, Mancini, Rota Bulo, Ricci & Caputo 2020, Eq. 3 to 8; lam = 
 from dataclasses import dataclass, field
 from functools import partial
 from math import log
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -51,9 +53,10 @@ class Config:
     label: bool = True
     keep: bool = True
     start: bool = True
+    rates: Literal["constant", "lower"] = "constant"
 
 
-PRESETS = {"lwf": dict(label=False, keep=False, start=False)}
+PRESETS = {"lwf": dict(label=False, keep=False, start=False), "styles": dict(rates="lower")}
 PROFILES = {"quick": ("voc-canvas16-5-5", dict(steps=500)), "laptop": ("voc-canvas32-6-2", {})}
 PROFILES["paper"] = ("voc-voc2012-15-5", dict(steps=3000, hidden=64))
 
@@ -110,7 +113,8 @@ def run(stream, cfg, *, device="cpu", carried=None):
         if seen and cfg.start and new.any():
             start_from_background(solver.head, new.nonzero().flatten().tolist())
         rng = split_seed(cfg.seed, exp.k, "batches")
-        optimizer = torch.optim.Adam(solver.parameters(), lr=cfg.lr)
+        lower = seen and cfg.rates == "lower"
+        optimizer = torch.optim.Adam(solver.parameters(), lr=cfg.lr / 20 if lower else cfg.lr)
         for step, (x, y) in enumerate(
             batches(exp.x, exp.y, cfg.batch, cfg.steps, rng["batches"], device)
         ):
