@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from distributed import LocalCluster
 
-from cltutor import sweep, sweep_plan, sweep_workers
+from cltutor import engines, sweep, sweep_plan
 
 
 def serial(call: Callable, jobs: dict):
@@ -74,7 +74,7 @@ def compare(cells: list) -> int:
         sys.exit(f"the serial run failed: {failed[0]}")
     worker = lambda: multiprocessing.active_children()[0].pid  # noqa: E731
     print("two processes:", flush=True)
-    found, seconds = timed(cells, killing(sweep_workers.processes(2), half, worker))
+    found, seconds = timed(cells, killing(engines.processes(2), half, worker))
     wrong = told(found, expected, seconds)
     print("Dask, two worker processes:", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +82,7 @@ def compare(cells: list) -> int:
         options = {"threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
         with LocalCluster(n_workers=2, **options) as local:
             pid = local.workers[0].pid
-            with sweep_workers.cluster(local.scheduler_address) as engine:
+            with engines.cluster(local.scheduler_address) as engine:
                 found, seconds = timed(cells, killing(engine, half, lambda: pid))
     return wrong + told(found, expected, seconds)
 
@@ -112,6 +112,6 @@ if __name__ == "__main__":
     wrong = compare(cells)
     if options.time:
         print(f"load before the timing, this script's own included: {os.getloadavg()[0]:.1f}")
-        one, two = (timed(cells, sweep_workers.processes(n))[1] for n in (1, 2))
+        one, two = (timed(cells, engines.processes(n))[1] for n in (1, 2))
         print(f"one worker {one:.1f} s, two workers {two:.1f} s: {one / two:.2f} times as fast")
     sys.exit(1 if wrong else 0)

@@ -7,11 +7,9 @@ everything else is measured again without training.
 
 import dataclasses
 import importlib
-import multiprocessing
 import pkgutil
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
@@ -19,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import cltutor.methods
-from cltutor import cache, config, segmentation, streams
+from cltutor import cache, config, engines, segmentation, streams
 from cltutor.errors import UserError
 from cltutor.result import Result
 from cltutor.stream import Stream, Tick, require_suiting, visible
@@ -196,21 +194,27 @@ def fit_many(
     options = options | {"threads": 1}
     where = cache.environment(options.get("device", "cpu"), options.get("precision", "float32"), 1)
     compile = options.get("compile", False)
-    todo = []
-    for method, stream, cfg in settings.values():
+    todo = {}
+    for label, (method, stream, cfg) in settings.items():
         folder = cache.cache_folder(method, stream, cfg, where, compile)
         if not (folder / cache.file_name(stream.ks[-1], True)).exists():
-            todo.append((method, stream, cfg))
+            todo[label] = method, stream, cfg
     if len(todo) > 1:
-        spawn, copies = multiprocessing.get_context("spawn"), {}
-        with ProcessPoolExecutor(min(workers, len(todo)), mp_context=spawn) as pool:
-            fits = [
-                pool.submit(fit, method, copied(stream, copies), cfg, **options)
-                for method, stream, cfg in todo
-            ]
-            for done in tqdm(as_completed(fits), total=len(fits), unit="fit", disable=not progress):
-                done.result()
+        copies = {}
+        jobs = {key: (m, copied(s, copies), cfg, options) for key, (m, s, cfg) in todo.items()}
+        fits = engines.processes(workers)(_fit_there, jobs)
+        for label, outcome in tqdm(fits, total=len(jobs), unit="fit", disable=not progress):
+            if "failed" in outcome:
+                raise UserError(f"{label}: {outcome['failed']}")
     return {label: fit(*parts, watch=watch, **options) for label, parts in settings.items()}
+
+
+def _fit_there(job: tuple) -> dict:
+    """In a worker: what it leaves is in the cache. An exception is raised again by `fit_many`."""
+    *parts, options = job
+    with suppress(Exception):
+        fit(*parts, **options)
+    return {}
 
 
 def copied(stream: Stream, copies: dict[int, torch.Tensor]) -> Stream:

@@ -101,7 +101,7 @@ def run(cells: list[Cell], out: Path, engine: Callable) -> list[dict]:
 
     Args:
         engine: takes `compute` and {name: cell}, gives (name, outcome) as they come; see
-            cltutor/sweep_workers.py.
+            cltutor/engines.py.
 
     Raises:
         UserError: a setting is wrong, or `out` takes no files.

@@ -35,7 +35,7 @@ def sweep(
     An option stands for what a plan's file says for all its methods.
     """
     install.require_matching_torch()
-    from cltutor import runs, sweep_plan, sweep_report, sweep_workers
+    from cltutor import engines, runs, sweep_plan, sweep_report
     from cltutor import sweep as sweeping
 
     files = [name for name in what if name.endswith((".yml", ".yaml"))]
@@ -58,8 +58,8 @@ def sweep(
     if record:
         sweep_report.require_recordable(parts)
     cells = [cell for part in parts for cell in part.cells()]
-    local = nullcontext(sweep_workers.processes(workers))
-    with sweep_workers.cluster(scheduler) if scheduler else local as engine:
+    local = nullcontext(engines.processes(workers))
+    with engines.cluster(scheduler) if scheduler else local as engine:
         contents = sweeping.run(cells, out, engine)
     for path in sweep_report.write(out, list(zip(cells, contents, strict=True))):
         console.print(f"Written: {path}", soft_wrap=True)

@@ -8,12 +8,11 @@ import socket
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from cltutor import cli, data, install, measures, notebook, recipe, records, runs, shipped
+from cltutor import cli, data, engines, install, measures, notebook, recipe, records, runs, shipped
 from cltutor.errors import UserError
 from cltutor.methods import finetune
 
@@ -332,26 +331,17 @@ def test_the_other_run_may_move_the_folder_first(tmp_path, monkeypatch):
 # --- verify, results, check-install --------------------------------------------------------------
 
 
-class Inline:
-    """A pool that works in this process."""
+def inline(workers):
+    """The engine of no process but this one."""
 
-    def __init__(self, workers, mp_context):
-        self.workers = workers
+    def engine(call, jobs):
+        return ((name, call(job)) for name, job in jobs.items())
 
-    def submit(self, function, *arguments, **options):
-        future = Future()
-        future.set_result(function(*arguments, **options))
-        return future
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return None
+    return engine
 
 
 def test_verify_records_a_method(cltutor, monkeypatch, tmp_path):
-    monkeypatch.setattr(recipe, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(engines, "processes", inline)
     monkeypatch.setattr(finetune, "PROFILES", {"quick": ("split-digits", {"steps": 2})})
     monkeypatch.setattr(records, "folder", lambda: tmp_path / "recorded")
     command = ("verify", "finetune", "--seeds", "2", "--vary", "lr=0.1,0.2", "--vary", "batch=8")
@@ -427,7 +417,7 @@ def test_a_record_holds_what_a_conditional_generator_draws(cltutor, monkeypatch,
 
 
 def test_verify_with_probes_and_without_an_experience(cltutor, monkeypatch, tmp_path):
-    monkeypatch.setattr(recipe, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(engines, "processes", inline)
     monkeypatch.setattr(finetune, "PRESETS", {"short": {"steps": 2, "hidden": 4}})
     monkeypatch.setattr(records, "folder", lambda: tmp_path / "recorded")
     options = ("--seeds", "1", "--preset", "short", "--stream", "halved-digits", "--scenario",

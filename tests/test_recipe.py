@@ -5,10 +5,12 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ import torch
 from kill_fit import KILLS, toy_stream
 
 import cltutor
-from cltutor import cache, checkpoint, recipe, training
+from cltutor import cache, checkpoint, engines, recipe, training
 from cltutor.errors import UserError
 from cltutor.methods import dgr, finetune
 
@@ -456,9 +458,24 @@ def test_fit_many_equals_fit(stream, monkeypatch, tmp_path):
         assert result.values["k"] == [-1, 0, 1, 2]
 
     bad = {n: ("finetune", stream, dataclasses.replace(FINETUNE, hidden=-n)) for n in (1, 2)}
-    with pytest.raises(RuntimeError) as raised:
+    with pytest.raises(RuntimeError, match="negative dimension"):
         recipe.fit_many(bad)
-    assert "_RemoteTraceback" in type(raised.value.__cause__).__name__, "a worker's exception"
+
+
+def test_fit_many_outside_the_main_thread(stream):
+    jobs = {s: ("finetune", stream, dataclasses.replace(FINETUNE, seed=s)) for s in (0, 1)}
+    with ThreadPoolExecutor(1) as pool:
+        assert set(pool.submit(recipe.fit_many, jobs).result()) == {0, 1}
+
+
+def test_fit_many_tells_of_a_process_that_ends_again_and_again(stream, monkeypatch):
+    why = "its process ended with -9, 3 times: enough memory?"
+    monkeypatch.setattr(
+        engines, "processes", lambda n: lambda call, jobs: [(n, {"failed": why}) for n in jobs]
+    )
+    jobs = {s: ("finetune", stream, dataclasses.replace(FINETUNE, seed=s)) for s in ("a", "b")}
+    with pytest.raises(UserError, match=f"a: {re.escape(why)}"):
+        recipe.fit_many(jobs)
 
 
 def test_fit_many_leaves_images_where_they_are():
@@ -479,7 +496,7 @@ def test_copies_are_made_once():
 
 
 def test_fit_many_of_a_single_fit_or_from_the_cache_starts_no_process(stream, monkeypatch):
-    monkeypatch.setattr(recipe, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(engines, "processes", None)
     jobs = {"a": ("finetune", stream, FINETUNE)}
     recipe.fit_many(jobs)
     jobs["b"] = ("finetune", stream, dataclasses.replace(FINETUNE, seed=1))

@@ -20,13 +20,13 @@ import pytest
 from cltutor import (
     cache,
     cli,
+    engines,
     metrics,
     recipe,
     records,
     sweep,
     sweep_plan,
     sweep_report,
-    sweep_workers,
 )
 from cltutor.errors import UserError
 from cltutor.methods import finetune
@@ -55,7 +55,7 @@ def unused(call, jobs):
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
     """command(*words) -> (status, stdout, stderr) of `cltutor sweep`, computed in this process."""
-    monkeypatch.setattr(sweep_workers, "processes", lambda n: serial)
+    monkeypatch.setattr(engines, "processes", lambda n: serial)
     monkeypatch.chdir(tmp_path)
 
     def called(*words):
@@ -94,7 +94,7 @@ def test_a_killed_worker_changes_nothing(kind, alone, monkeypatch, capsys, tmp_p
     monkeypatch.setenv("CLTUTOR_CACHE", str(tmp_path / "cache"))
     if kind == "processes":
         first = lambda: multiprocessing.active_children()[0].pid  # noqa: E731
-        engine = killing(sweep_workers.processes(2), [first])
+        engine = killing(engines.processes(2), [first])
         found = sweep.run(cells(TOLD), tmp_path, engine)
         assert capsys.readouterr().err.count("computed again") == 1
     else:
@@ -102,7 +102,7 @@ def test_a_killed_worker_changes_nothing(kind, alone, monkeypatch, capsys, tmp_p
         options = {"host": "127.0.0.1", "dashboard_address": None, "threads_per_worker": 1}
         with distributed.LocalCluster(n_workers=2, **options) as local:
             before = local.workers[0].pid
-            with sweep_workers.cluster(local.scheduler_address) as engine:
+            with engines.cluster(local.scheduler_address) as engine:
                 found = sweep.run(cells(TOLD), tmp_path, killing(engine, [lambda: before]))
             assert not psutil.pid_exists(before)
     for mine, its in zip(alone, found, strict=True):
@@ -132,7 +132,7 @@ def test_a_process_computes_one_cell_at_a_time(monkeypatch):
 
 @posix_only
 def test_a_call_that_ends_its_process_again_and_again_has_failed():
-    found = dict(sweep_workers.processes(2)(os._exit, {"a": 3, "b": 4}))
+    found = dict(engines.processes(2)(os._exit, {"a": 3, "b": 4}))
     assert found == {
         "a": {"failed": "its process ended with 3, 3 times: enough memory?"},
         "b": {"failed": "its process ended with 4, 3 times: enough memory?"},
@@ -145,7 +145,7 @@ def test_workers_end_with_their_parent(kill, tmp_path):
     """After Ctrl-C at once, and when the parent is killed with their call."""
     seconds = 60 if kill == signal.SIGINT else 3
     program = (
-        "import time; from cltutor.sweep_workers import processes\n"
+        "import time; from cltutor.engines import processes\n"
         f"list(processes(2)(time.sleep, {{n: {seconds} for n in 'abcd'}}))"
     )
     parent = subprocess.Popen(
@@ -177,14 +177,14 @@ def spawned(process: psutil.Process) -> list[psutil.Process]:
 
 
 def test_a_cluster_that_is_not_there(monkeypatch):
-    monkeypatch.setattr(sweep_workers, "PATIENCE", 1)
+    monkeypatch.setattr(engines, "PATIENCE", 1)
     for address in ("tcp://127.0.0.1:1", "nonsense://127.0.0.1"):
         with pytest.raises(UserError, match=f"no Dask scheduler answers at {address} "):
-            with sweep_workers.cluster(address):
+            with engines.cluster(address):
                 pass
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UserError, match=r"--scheduler needs Dask: .* cltutor\[cluster\]"):
-        with sweep_workers.cluster("tcp://127.0.0.1:1"):
+        with engines.cluster("tcp://127.0.0.1:1"):
             pass
 
 

@@ -1,14 +1,14 @@
-"""Where the cells of a sweep are computed: in processes of this machine, or on a Dask cluster.
+"""Where calls are made side by side: in processes of this machine, or on a Dask cluster.
 
 An engine takes a function and {name: argument} and gives (name, what the function returned) as the
-calls end. Function and arguments are small and go by name, results come back over a pipe or Dask's
-wire: no worker needs a disk that others see. A worker that is killed costs its own call, which is
-made again.
+calls end. Functions go by name, arguments and results over a pipe or Dask's wire: no worker needs a
+disk that others see. A worker that is killed costs its own call, which is made again.
 """
 
 import multiprocessing
 import signal
 import sys
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +25,7 @@ def processes(n: int) -> Callable[[Callable, dict], Outcomes]:
     """The engine of up to `n` spawned processes side by side.
 
     One process and one pipe per worker, since an executor breaks as a whole, and loses every call,
-    when one of its processes is killed. Ctrl-C is answered here alone, in the main thread.
+    when one of its processes is killed. Ctrl-C is answered here alone. They end with this process.
     """
 
     def engine(call: Callable, jobs: dict) -> Outcomes:
@@ -67,9 +67,12 @@ def _start(call: Callable) -> tuple[multiprocessing.Process, Connection]:
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=_serve, args=(call, theirs), daemon=True)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a process inherits this
-    process.start()
-    signal.signal(signal.SIGINT, before)
+    if threading.current_thread() is threading.main_thread():  # others may not
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a process inherits this
+        process.start()
+        signal.signal(signal.SIGINT, before)
+    else:
+        process.start()
     theirs.close()  # so that the end of the process is the end of the pipe
     return process, ours
 
