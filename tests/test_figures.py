@@ -4,6 +4,8 @@ import io
 import re
 import subprocess
 import sys
+from html import unescape
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 from cltutor import figures
 from cltutor.errors import UserError
 from cltutor.figures import style
+from cltutor.methods import finetune, lwf
 
 R = np.array([[0.98, 0.0, 0.0], [0.61, 0.97, 0.0], [0.43, 0.72, 0.96]])
 NASTY = "<b>\"GR\" & 'None'</b>"
@@ -380,3 +383,28 @@ def test_wrong_input_is_one_line(call):
     with pytest.raises(UserError) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_source_is_the_file_of_today_as_code():
+    shown = figures.source(style)
+    assert str(shown) == Path(style.__file__).read_text(encoding="utf-8").rstrip()
+    html = shown._repr_html_()
+    # JupyterLab shows a <pre> in an output in the font of text, a <code> in that of code
+    code = re.fullmatch(
+        r"<details open><summary>cltutor.figures.style</summary>"
+        r"<pre><code>(.*)</code></pre></details>",
+        html,
+        re.DOTALL,
+    )
+    assert unescape(code[1]) == str(shown)
+    assert figures.source(style, folded=True)._repr_html_().startswith("<details><summary>")
+
+
+def test_difference_marks_what_goes_and_what_comes():
+    shown = figures.difference(finetune, lwf)
+    lines = str(shown).splitlines()
+    assert any(line.startswith("+") and "frozen_copy" in line for line in lines)
+    assert not any("Learning without forgetting" in line for line in lines), "a docstring"
+    html = shown._repr_html_()
+    assert html.count("<ins>") == sum(line.startswith("+") for line in lines)
+    assert html.count("<del>") == sum(line.startswith("-") for line in lines) > 0

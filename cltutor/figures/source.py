@@ -19,7 +19,8 @@ class Source:
         )
         opened = "" if self.folded else " open"
         return (
-            f"<details{opened}><summary>{escape(self.title)}</summary><pre>{body}</pre></details>"
+            f"<details{opened}><summary>{escape(self.title)}</summary>"
+            f"<pre><code>{body}</code></pre></details>"
         )
 
     def __repr__(self) -> str:
