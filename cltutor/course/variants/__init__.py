@@ -10,12 +10,18 @@ import random
 
 from cltutor.course.variant import Variant
 from cltutor.course.variants import (
+    compare,
+    ddim_steps,
     dynamic_generative_memory,
     feature_forgetting,
     forgetting,
     generative_distillation,
+    joint_diffusion,
+    latent_memories,
     mergan,
     vae_generative_replay,
+    vdfd,
+    vdfd_segmentation,
 )
 from cltutor.errors import UserError
 
@@ -24,8 +30,14 @@ NOTEBOOKS = {
     "01": vae_generative_replay,
     "02": mergan,
     "03": dynamic_generative_memory,
+    "04": latent_memories,
+    "05": ddim_steps,
     "06": generative_distillation,
+    "07": joint_diffusion,
     "08": feature_forgetting,
+    "09": vdfd,
+    "10": vdfd_segmentation,
+    "11": compare,
 }
 KEY_LENGTH = 8  # characters at least
 
