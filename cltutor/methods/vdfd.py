@@ -80,7 +80,8 @@ PRESETS = {"dfd": dict(covariance="identity", lam=1.0), "narrow": NARROW}
 PRESETS["cifar"] = CIFAR | dict(lam=10.0, images=200)
 PRESETS["cifar-dfd"] = PRESETS["cifar"] | dict(covariance="identity")
 PRESETS["maps"] = MAPS | dict(lam=10.0)
-PRESETS["styles"] = PRESETS["maps"] | dict(rates="lower")  # as the paper's on city scenes
+# Rates as the paper's on city scenes. Of lam 10, 1, .1, .01 the best with seed 10 is .1 (notebook 10).
+PRESETS["styles"] = PRESETS["maps"] | dict(rates="lower")
 PRESETS["ssl"] = dict(rotate=True)  # with the profile `paper`: VDFD with self-supervision
 PROFILES = {"quick": ("split-digits", {})}
 PROFILES["laptop"] = ("split-mnist", dict(steps=2000, batch=128, hidden=400))
