@@ -80,7 +80,7 @@ PRESETS = {"dfd": dict(covariance="identity", lam=1.0), "narrow": NARROW}
 PRESETS["cifar"] = CIFAR | dict(lam=10.0, images=200)
 PRESETS["cifar-dfd"] = PRESETS["cifar"] | dict(covariance="identity")
 PRESETS["maps"] = MAPS | dict(lam=10.0)
-# Rates as the paper's on city scenes. Of lam 10, 1, .1, .01 the best with seed 10 is .1 (notebook 10).
+# Rates as on the paper's city scenes. Of lam 10, 1, .1, .01 the best is .1 (notebook 10; seed 10).
 PRESETS["styles"] = PRESETS["maps"] | dict(rates="lower")
 PRESETS["ssl"] = dict(rotate=True)  # with the profile `paper`: VDFD with self-supervision
 PROFILES = {"quick": ("split-digits", {})}
