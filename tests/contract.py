@@ -87,6 +87,16 @@ def same(a: dict, b: dict) -> bool:
     )
 
 
+def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    """All their numbers beside each other (n,)."""
+    return torch.cat([tensor.flatten() for tensor in tensors.values()])
+
+
+def serial(call, jobs):
+    """The engine that computes in this process, one after another."""
+    return ((name, call(job)) for name, job in jobs.items())
+
+
 def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 

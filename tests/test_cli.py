@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from contract import serial
 
 from cltutor import cli, data, engines, install, measures, notebook, recipe, records, runs, shipped
 from cltutor.errors import UserError
@@ -331,17 +332,8 @@ def test_the_other_run_may_move_the_folder_first(tmp_path, monkeypatch):
 # --- verify, results, check-install --------------------------------------------------------------
 
 
-def inline(workers):
-    """The engine of no process but this one."""
-
-    def engine(call, jobs):
-        return ((name, call(job)) for name, job in jobs.items())
-
-    return engine
-
-
 def test_verify_records_a_method(cltutor, monkeypatch, tmp_path):
-    monkeypatch.setattr(engines, "processes", inline)
+    monkeypatch.setattr(engines, "processes", lambda n: serial)
     monkeypatch.setattr(finetune, "PROFILES", {"quick": ("split-digits", {"steps": 2})})
     monkeypatch.setattr(records, "folder", lambda: tmp_path / "recorded")
     command = ("verify", "finetune", "--seeds", "2", "--vary", "lr=0.1,0.2", "--vary", "batch=8")
@@ -417,7 +409,7 @@ def test_a_record_holds_what_a_conditional_generator_draws(cltutor, monkeypatch,
 
 
 def test_verify_with_probes_and_without_an_experience(cltutor, monkeypatch, tmp_path):
-    monkeypatch.setattr(engines, "processes", inline)
+    monkeypatch.setattr(engines, "processes", lambda n: serial)
     monkeypatch.setattr(finetune, "PRESETS", {"short": {"steps": 2, "hidden": 4}})
     monkeypatch.setattr(records, "folder", lambda: tmp_path / "recorded")
     options = ("--seeds", "1", "--preset", "short", "--stream", "halved-digits", "--scenario",

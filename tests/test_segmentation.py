@@ -6,7 +6,7 @@ from math import log
 import numpy as np
 import pytest
 import torch
-from contract import Case, rng, small
+from contract import Case, flat, rng, small
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
@@ -18,10 +18,6 @@ from cltutor.nets.segmenter import Segmenter, UBody
 
 DIGITS = data.load("digits")
 TRAIN = (DIGITS.x_train.numpy(), DIGITS.y_train.numpy())
-
-
-def flat(weights: dict) -> torch.Tensor:
-    return torch.cat([weight.flatten() for weight in weights.values()])
 
 
 # --- canvases ------------------------------------------------------------------------------------

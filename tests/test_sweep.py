@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from contract import serial
 
 from cltutor import (
     cache,
@@ -39,11 +40,6 @@ posix_only = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL"
 
 def cells(told: dict) -> list[sweep_plan.Cell]:
     return [cell for part in sweep_plan.parts(told) for cell in part.cells()]
-
-
-def serial(call, jobs):
-    """The engine that computes in this process, one after another."""
-    return ((name, call(job)) for name, job in jobs.items())
 
 
 def unused(call, jobs):

@@ -6,7 +6,7 @@ from math import log, prod
 
 import pytest
 import torch
-from contract import Case, rng, small
+from contract import Case, flat, rng, small
 from torch import nn
 
 from cltutor import recipe, vdfd
@@ -24,10 +24,6 @@ EPS = vdfd.EPS
 def solver(net: str = "mlp", seed: int = 0, hidden: int = 8, n_classes: int = 4) -> nn.Module:
     torch.manual_seed(seed)
     return make_solver(net, SHAPE, n_classes, hidden)
-
-
-def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    return torch.cat([tensor.flatten() for tensor in tensors.values()])
 
 
 def images(n: int = 6, seed: int = 0) -> torch.Tensor:

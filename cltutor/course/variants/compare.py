@@ -11,8 +11,8 @@ def variant(rng):
     chance = rng.choice([0.1, 0.15, 0.2, 0.25])
     low, high = rng.choice([1, 2, 5]), rng.choice([100, 200, 400, 500])
     axis, other = ("np.log10(x)", "x") if logarithmic else ("x", "np.log10(x)")
-    by = "(axis(high) - axis(low))" if scaled else "1.0"
-    undone = "1.0" if scaled else "(axis(high) - axis(low))"
+    length = "(axis(high) - axis(low))"
+    by, undone = (length, "1.0") if scaled else ("1.0", length)
     return Variant(
         id="11-graded",
         points=4,

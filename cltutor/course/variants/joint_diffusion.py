@@ -11,12 +11,12 @@ def variant(rng):
     margin, every, soft = (rng.random() < 0.5 for _ in range(3))
     T = rng.choice([0.5, 0.7, 1.5, 2.0])
     least = rng.choice([0.2, 0.25, 0.3]) if margin else rng.choice([0.5, 0.55, 0.6])
-    sure = "top[:, 0] - top[:, 1]" if margin else "top[:, 0]"
-    unsure = "top[:, 0]" if margin else "top[:, 0] - top[:, 1]"
-    target = "p" if soft else "torch.nn.functional.one_hot(p.argmax(1), p.shape[1])"
-    hard = "torch.nn.functional.one_hot(p.argmax(1), p.shape[1])" if soft else "p"
-    by = "len(kept)" if every else "kept.sum().clamp(min=1)"
-    other = "kept.sum().clamp(min=1)" if every else "len(kept)"
+    gap, largest = "top[:, 0] - top[:, 1]", "top[:, 0]"
+    sure, unsure = (gap, largest) if margin else (largest, gap)
+    one_hot = "torch.nn.functional.one_hot(p.argmax(1), p.shape[1])"
+    target, wrong = ("p", one_hot) if soft else (one_hot, "p")
+    whole, used = "len(kept)", "kept.sum().clamp(min=1)"
+    by, other = (whole, used) if every else (used, whole)
     return Variant(
         id="07-graded",
         points=4,
@@ -64,7 +64,7 @@ def variant(rng):
             (f"/ {T}", f"* {T}", "Logits are divided by the temperature."),
             (f"kept = {sure}", f"kept = {unsure}", SURE),
             (f">= {least}", ">= 0", SURE),
-            (f"target = {target}", f"target = {hard}", "Is the target a class or p itself?"),
+            (f"target = {target}", f"target = {wrong}", "Is the target a class or p itself?"),
             (f"/ {by}", f"/ {other}", "By which number is the sum divided?"),
             (
                 "log_q = strong",

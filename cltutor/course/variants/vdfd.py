@@ -10,8 +10,7 @@ def variant(rng):
     """The variant that `rng` draws."""
     centred, halved, mean = (rng.random() < 0.5 for _ in range(3))
     eps = rng.choice([0.02, 0.05, 0.1, 0.2, 0.3])
-    drift = "d - d.mean()" if centred else "d - 0"
-    undone = "d - 0" if centred else "d - d.mean()"
+    drift, undone = ("d - d.mean()", "d - 0") if centred else ("d - 0", "d - d.mean()")
     factor, other = ("0.5", "1.0") if halved else ("1.0", "0.5")
     by, whole = ("len(d)", "1") if mean else ("1", "len(d)")
     return Variant(

@@ -11,8 +11,8 @@ def variant(rng):
     background, dice, weighted = (rng.random() < 0.5 for _ in range(3))
     ignored = rng.choice([-1, 99, 200, 255])
     first, other = ("0", "1") if background else ("1", "0")
-    ratio = "2 * right / (has + given)" if dice else "right / (has + given - right)"
-    wrong = "right / (has + given - right)" if dice else "2 * right / (has + given)"
+    both, iou = "2 * right / (has + given)", "right / (has + given - right)"
+    ratio, wrong = (both, iou) if dice else (iou, both)
     weight, plain = ("has", "(has > 0) * 1.0") if weighted else ("(has > 0) * 1.0", "has")
     return Variant(
         id="10-graded",
